@@ -76,6 +76,21 @@ pub enum Error {
         /// What is wrong.
         cause: String,
     },
+    /// The step buffer holds something that no step may: a token id past the vocabulary, a block address
+    /// outside every buffer.
+    #[error("step on {device}: {what} {value} in row {row}, the bound is {bound}")]
+    InvalidStep {
+        /// The device that read it.
+        device: DeviceId,
+        /// What was read: `token id`, `position`, `slot`, `output row`, `block address`, a count of the header.
+        what: &'static str,
+        /// Where in its section.
+        row: usize,
+        /// What stood there.
+        value: u64,
+        /// The first value that is too large; for addresses the count of bytes that had to be there.
+        bound: u64,
+    },
     /// A wait ran out.
     #[error("{device} did not reach fence {expected} within {timeout_ms} ms; it stands at {seen}")]
     Timeout {

@@ -2,7 +2,7 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
-use crate::{BufferSlice, DType, DeviceId, Op, StepLayout};
+use crate::{BufferSlice, DType, DeviceId, Op, Rows, StepLayout};
 
 /// The largest step that one compiled segment serves. A smaller step fits: kernels read the real
 /// counts from the step header.
@@ -63,6 +63,10 @@ pub struct BoundKv {
 pub struct BoundOp {
     /// What to compute.
     pub op: Arc<Op>,
+    /// Rows of its output: those of the step's tokens, or those that want logits (from
+    /// [`crate::OpKind::SelectOutputs`] on). Its inputs have as many, except in `SelectOutputs` itself,
+    /// which reads token rows.
+    pub rows: Rows,
     /// Input values, `[bucket rows, width]` f32 each.
     pub inputs: Vec<BufferSlice>,
     /// Output value; may be the same memory as the input named by [`crate::OpKind::in_place_input`].
