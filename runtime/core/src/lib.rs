@@ -1,1 +1,20 @@
-//! To be filled.
+//! Plan and run large language models on one machine over several devices.
+//!
+//! The modules are the stages of one token's journey, in order. Everything up to [`plan::Plan`] is a
+//! value: printable, serialisable, testable with no device. This crate names no backend; the
+//! application registers the ones it wants with a [`Machine`].
+#![forbid(unsafe_code)]
+
+/// Ask each backend what exists: a `Machine` with a `Topology`.
+pub mod probe;
+
+/// A weight file becomes a typed `Model`: config, graph, weights, tokenizer.
+pub mod load;
+
+/// Model, topology and policy become a `Plan`: where each op runs, and why.
+pub mod plan;
+
+mod error;
+
+pub use biga_hal as hal;
+pub use error::{Error, ErrorKind, Result};
