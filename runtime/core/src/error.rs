@@ -10,6 +10,9 @@ pub enum Error {
     /// A device call failed.
     #[error(transparent)]
     Device(#[from] biga_hal::Error),
+    /// A model did not load.
+    #[error(transparent)]
+    Load(#[from] crate::load::error::LoadError),
     /// The wishes for a plan contradict each other, the model or the machine.
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
@@ -47,6 +50,7 @@ impl Error {
         match self {
             Error::Plan(error) => error.kind(),
             Error::Limit { .. } | Error::Invalid(_) => ErrorKind::Usage,
+            Error::Load(_) => ErrorKind::Input,
             Error::Device(_) => ErrorKind::Failed,
         }
     }
