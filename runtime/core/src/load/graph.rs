@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use biga_hal::{Op, OpClass, OpKind, WeightShape};
+use biga_hal::{Op, OpClass, OpKind, Rows, WeightShape};
 use petgraph::{
     Direction,
     graph::{DiGraph, NodeIndex},
@@ -76,6 +76,8 @@ pub struct OpNode {
     pub weights: Vec<WeightId>,
     /// Producers of its inputs, in the op's order.
     pub inputs: Vec<OpId>,
+    /// Rows of its output.
+    pub rows: Rows,
 }
 
 /// Why one op comes after another.
@@ -121,7 +123,9 @@ impl Graph {
         inputs: &[OpId],
         weights: Vec<WeightId>,
     ) -> OpId {
-        let node = OpNode { op: Arc::new(Op { kind, layer }), class, weights, inputs: inputs.to_vec() };
+        let selected = inputs.iter().any(|&input| self.op(input).rows == Rows::Outputs);
+        let rows = if selected || matches!(kind, OpKind::SelectOutputs { .. }) { Rows::Outputs } else { Rows::Tokens };
+        let node = OpNode { op: Arc::new(Op { kind, layer }), class, weights, inputs: inputs.to_vec(), rows };
         let index = self.dag.add_node(node);
         for (input, producer) in inputs.iter().enumerate() {
             self.dag.add_edge(NodeIndex::new(producer.0), index, Dependency::Value { input });
