@@ -1,5 +1,14 @@
 //! Probe: ask each backend what exists. The result is a [`Topology`]; a [`Machine`] also opens devices.
+//!
+//! Nothing here decides what runs where. A device that cannot be used is listed with the cause, never
+//! dropped in silence.
+
+pub mod machine;
+
+pub mod select;
 
 pub mod topology;
 
+pub use machine::{Machine, OpenDevices};
+pub use select::Selection;
 pub use topology::{Link, Topology};
