@@ -1,0 +1,307 @@
+//! The device and the backend that opens it.
+
+use std::{
+    any::Any,
+    sync::{
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use biga_hal::{
+    Backend, Buffer, BufferDesc, BufferSlice, Counters, DType, Device, DeviceId, DeviceInfo, Epoch, Error, Executable,
+    FencePoint, HostRange, OpKind, OpQuery, Result, Segment, Unavailable, Unsupported, WeightRole, WeightShape,
+    device::Measurement,
+};
+
+use crate::{
+    DEVICE,
+    buffer::{CpuAllocation, Registry},
+    executable::{self, CpuExecutable, Scratch},
+    frame::Frame,
+    probe,
+    queue::Queue,
+    sys::memory,
+};
+
+/// The largest dimension of any op: keeps every size computation far from overflow.
+const MAX_DIMENSION: usize = 1 << 28;
+
+/// Which kernels to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kernels {
+    /// The fastest set that this processor runs.
+    #[default]
+    Auto,
+    /// The plain f32 reference.
+    Reference,
+}
+
+/// How to open the device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuOptions {
+    /// Worker threads; `None` for one on each core that this process may use.
+    pub threads: Option<usize>,
+    /// Kernels.
+    pub kernels: Kernels,
+}
+
+/// Offers the one CPU device.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CpuBackend {
+    options: CpuOptions,
+}
+
+impl CpuBackend {
+    /// A backend that opens its device with these options.
+    pub fn new(options: CpuOptions) -> CpuBackend {
+        CpuBackend { options }
+    }
+
+    /// Opens the device as its own type.
+    pub fn open_device(&self) -> CpuDevice {
+        CpuDevice::new(self.options)
+    }
+}
+
+impl Backend for CpuBackend {
+    fn name(&self) -> &'static str {
+        DEVICE.backend
+    }
+
+    fn probe(&self) -> std::result::Result<Vec<DeviceInfo>, Unavailable> {
+        Ok(vec![probe::info(self.options)])
+    }
+
+    fn open(&self, id: DeviceId) -> Result<Arc<dyn Device>> {
+        if id != DEVICE {
+            return Err(Error::NoSuchDevice(id));
+        }
+        Ok(Arc::new(self.open_device()))
+    }
+}
+
+/// The open CPU device.
+#[derive(Debug)]
+pub struct CpuDevice {
+    info: DeviceInfo,
+    kernels: Kernels,
+    registry: Arc<Registry>,
+    frame: Arc<RwLock<Frame>>,
+    scratch: Mutex<Option<Arc<Scratch>>>,
+    queue: Queue,
+    submissions: AtomicU64,
+    objects_created: AtomicU64,
+    allocations: AtomicU64,
+}
+
+impl CpuDevice {
+    fn new(options: CpuOptions) -> CpuDevice {
+        let info = probe::info(options);
+        let registry = Arc::new(Registry::new(info.memory_bytes));
+        CpuDevice {
+            kernels: options.kernels,
+            queue: Queue::new(probe::threads(options)),
+            info,
+            registry,
+            frame: Arc::default(),
+            scratch: Mutex::default(),
+            submissions: AtomicU64::new(0),
+            objects_created: AtomicU64::new(0),
+            allocations: AtomicU64::new(0),
+        }
+    }
+
+    fn host_range(slice: &BufferSlice, size_bytes: usize) -> Result<HostRange> {
+        let name = || slice.buffer().allocation().name().to_owned();
+        if slice.size_bytes() != size_bytes as u64 {
+            let (size_bytes, available_bytes) = (size_bytes as u64, slice.size_bytes());
+            return Err(Error::OutOfRange { buffer: name(), offset: slice.offset(), size_bytes, available_bytes });
+        }
+        slice.host_range().ok_or_else(|| Error::NotImportable {
+            device: DEVICE,
+            buffer: name(),
+            cause: "the host does not see this memory".into(),
+        })
+    }
+}
+
+impl Device for CpuDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn epoch(&self) -> Epoch {
+        Epoch::default()
+    }
+
+    fn supports(&self, query: &OpQuery<'_>) -> std::result::Result<(), Unsupported> {
+        supports(query)
+    }
+
+    fn allocate(&self, desc: &BufferDesc) -> Result<Buffer> {
+        let allocation = CpuAllocation::allocate(&self.registry, desc)?;
+        self.allocations.fetch_add(1, Ordering::Relaxed);
+        Ok(Buffer::new(allocation))
+    }
+
+    fn import(&self, buffer: &Buffer) -> Result<Buffer> {
+        let allocation = buffer.allocation().as_any().downcast_ref::<CpuAllocation>();
+        if allocation.is_some_and(|allocation| allocation.belongs_to(&self.registry)) {
+            return Ok(buffer.clone());
+        }
+        Ok(Buffer::new(CpuAllocation::import(&self.registry, buffer)?))
+    }
+
+    fn weight_size_bytes(&self, shape: &WeightShape, dtype: DType) -> u64 {
+        let row_bytes = dtype.row_bytes(shape.columns).unwrap_or(usize::MAX);
+        row_bytes.saturating_mul(shape.rows) as u64
+    }
+
+    fn reads_weights_in_place(&self) -> bool {
+        true
+    }
+
+    fn load_weight(&self, shape: &WeightShape, dtype: DType, source: &[u8], destination: &BufferSlice) -> Result<()> {
+        let (wanted, size_bytes) = (self.weight_size_bytes(shape, dtype), source.len() as u64);
+        if wanted != size_bytes {
+            let buffer = destination.buffer().allocation().name().to_owned();
+            return Err(Error::OutOfRange { buffer, offset: 0, size_bytes, available_bytes: wanted });
+        }
+        self.write(destination, source)
+    }
+
+    fn write(&self, destination: &BufferSlice, bytes: &[u8]) -> Result<()> {
+        let range = CpuDevice::host_range(destination, bytes.len())?;
+        if !range.writable {
+            let cause = format!("buffer {} is read-only", destination.buffer().allocation().name());
+            return Err(Error::Driver { device: DEVICE, call: "write", cause });
+        }
+        memory::write(range, bytes);
+        Ok(())
+    }
+
+    fn read(&self, source: &BufferSlice, bytes: &mut [u8]) -> Result<()> {
+        memory::read(CpuDevice::host_range(source, bytes.len())?, bytes);
+        Ok(())
+    }
+
+    fn compile(&self, segment: &Segment) -> Result<Arc<dyn Executable>> {
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        let executable = executable::compile(
+            &executable::Context {
+                registry: &self.registry,
+                frame: &self.frame,
+                scratch: scratch.clone(),
+                workers: self.queue.workers,
+                kernels: self.kernels,
+            },
+            segment,
+        )?;
+        *scratch = Some(Arc::clone(&executable.program.scratch));
+        self.objects_created.fetch_add(1, Ordering::Relaxed);
+        Ok(Arc::new(executable))
+    }
+
+    fn submit(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<FencePoint> {
+        let ours = executable.as_any().downcast_ref::<CpuExecutable>();
+        let Some(ours) = ours.filter(|executable| Arc::ptr_eq(&executable.registry, &self.registry)) else {
+            let cause = format!("executable {} was compiled elsewhere", executable.name());
+            return Err(Error::Driver { device: DEVICE, call: "submit", cause });
+        };
+        let point = self.queue.submit(ours, &self.registry, waits)?;
+        self.submissions.fetch_add(1, Ordering::Relaxed);
+        Ok(point)
+    }
+
+    fn measure(&self, what: Measurement, progress: &mut dyn FnMut(f64)) -> Result<f64> {
+        crate::measure::measure(self, what, progress)
+    }
+
+    fn counters(&self) -> Counters {
+        Counters {
+            submissions: self.submissions.load(Ordering::Relaxed),
+            objects_created: self.objects_created.load(Ordering::Relaxed),
+            allocations: self.allocations.load(Ordering::Relaxed),
+            mappings: 0,
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Whether there is a kernel for an op. Also bounds its dimensions, so that sizes can be computed.
+pub(crate) fn supports(query: &OpQuery<'_>) -> std::result::Result<(), Unsupported> {
+    let refuse = |cause: String| Err(Unsupported { op: query.kind.name(), device: DEVICE, cause });
+    if let Some(cause) = bad_dimension(query.kind) {
+        return refuse(cause);
+    }
+    if let OpKind::Sample { .. } = query.kind {
+        return refuse("sampling runs on the host".into());
+    }
+    let shapes = query.kind.weights();
+    if shapes.len() != query.weights.len() {
+        return refuse(format!("{} weights, {} wanted", query.weights.len(), shapes.len()));
+    }
+    for (shape, &dtype) in shapes.iter().zip(query.weights) {
+        if !DType::ALL.contains(&dtype) {
+            return refuse(format!("no kernel for {dtype} weights"));
+        }
+        if shape.role == WeightRole::Vector && dtype != DType::F32 {
+            return refuse(format!("a norm weight or bias in {dtype}, not f32"));
+        }
+        if dtype.row_bytes(shape.columns).is_none() {
+            return refuse(format!("{} columns are no whole blocks of {dtype}", shape.columns));
+        }
+    }
+    match query.kv {
+        Some(dtype) if query.kind.uses_kv() && !DType::KV.contains(&dtype) => {
+            refuse(format!("no kernel for a {dtype} kv cache"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is wrong with an op's dimensions, if anything is.
+fn bad_dimension(kind: &OpKind) -> Option<String> {
+    let heads = match *kind {
+        OpKind::QkvProjection { heads, .. }
+        | OpKind::QkNorm { heads, .. }
+        | OpKind::Rope { heads, .. }
+        | OpKind::KvAppend { heads }
+        | OpKind::Attention { heads, .. } => Some(heads),
+        _ => None,
+    };
+    if let Some(heads) = heads {
+        let product = heads.n_heads.checked_mul(heads.head_dim).unwrap_or(usize::MAX);
+        if heads.n_kv_heads == 0 || !heads.n_heads.is_multiple_of(heads.n_kv_heads) || heads.n_heads == 0 {
+            return Some(format!("{} heads over {} kv heads", heads.n_heads, heads.n_kv_heads));
+        }
+        if product == 0 || product > MAX_DIMENSION / 4 {
+            return Some(format!("{} heads of {}", heads.n_heads, heads.head_dim));
+        }
+    }
+    if let OpKind::Rope { heads, inv_freqs, .. } = kind
+        && inv_freqs.len() * 2 != heads.head_dim
+    {
+        return Some(format!("{} rope frequencies for head_dim {}", inv_freqs.len(), heads.head_dim));
+    }
+    if let OpKind::Attention { window: Some(0), .. } = kind {
+        return Some("an attention window of 0".into());
+    }
+    let own: &[usize] = match kind {
+        OpKind::Embed { vocab, width, .. } | OpKind::Head { vocab, width, .. } => &[*vocab, *width],
+        OpKind::OutputProjection { input, output, .. } => &[*input, *output],
+        OpKind::GateUp { width, ff } | OpKind::Down { ff, width } => &[*width, *ff],
+        OpKind::RmsNorm { width, .. }
+        | OpKind::QkvProjection { width, .. }
+        | OpKind::Residual { width }
+        | OpKind::SelectOutputs { width } => &[*width],
+        OpKind::Activate { ff, .. } => &[*ff],
+        OpKind::Sample { vocab } => &[*vocab],
+        _ => &[],
+    };
+    own.iter().find(|&&n| n == 0 || n > MAX_DIMENSION).map(|n| format!("dimension {n}, at most {MAX_DIMENSION}"))
+}
