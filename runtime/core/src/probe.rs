@@ -5,10 +5,13 @@
 
 pub mod machine;
 
+pub mod npu;
+
 pub mod select;
 
 pub mod topology;
 
 pub use machine::{Machine, OpenDevices};
+pub use npu::NpuReport;
 pub use select::Selection;
 pub use topology::{Link, Topology};

@@ -1,10 +1,10 @@
 //! The machine: the backends that the application registered, what they find, and the devices opened.
 
-use std::sync::Arc;
+use std::{path::Path, sync::Arc};
 
 use biga_hal::{Backend, Device, DeviceId, DeviceInfo, DeviceKind, OpQuery, Unavailable, Unsupported};
 
-use super::Topology;
+use super::{NpuReport, Topology};
 use crate::{
     Result,
     plan::{Capabilities, PlanError, PlannedWeight},
@@ -35,7 +35,8 @@ impl Machine {
     }
 
     /// Asks every backend what exists. A backend without a device is no error: it is listed as
-    /// unavailable, with its cause and remedy.
+    /// unavailable, with its cause and remedy. So is the NPU where no backend for it is registered, since
+    /// policies name it.
     pub fn probe(&self) -> Topology {
         let mut topology = Topology::default();
         for backend in &self.backends {
@@ -47,6 +48,9 @@ impl Machine {
                 Ok(devices) => topology.devices.extend(devices),
                 Err(unavailable) => topology.unavailable.push((backend.name(), unavailable)),
             }
+        }
+        if !self.backends.iter().any(|backend| backend.name() == "npu") {
+            topology.unavailable.push(("npu", NpuReport::look(Path::new("/")).unavailable()));
         }
         topology.devices.sort_by_key(preference);
         topology
