@@ -5,13 +5,19 @@
 
 pub mod machine;
 
+pub mod measure;
+
 pub mod npu;
 
 pub mod select;
 
+pub mod store;
+
 pub mod topology;
 
 pub use machine::{Machine, OpenDevices};
+pub use measure::{MeasureProgress, Measured, measure};
 pub use npu::NpuReport;
 pub use select::Selection;
+pub use store::{Measurements, StoreError};
 pub use topology::{Link, Topology};

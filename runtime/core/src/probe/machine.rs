@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use biga_hal::{Backend, Device, DeviceId, DeviceInfo, DeviceKind, OpQuery, Unavailable, Unsupported};
 
-use super::{NpuReport, Topology};
+use super::{Measurements, NpuReport, Topology};
 use crate::{
     Result,
     plan::{Capabilities, PlanError, PlannedWeight},
@@ -15,6 +15,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Machine {
     backends: Vec<Arc<dyn Backend>>,
+    measurements: Measurements,
 }
 
 impl Machine {
@@ -27,6 +28,12 @@ impl Machine {
     pub fn register(&mut self, backend: Arc<dyn Backend>) {
         self.backends.retain(|known| known.name() != backend.name());
         self.backends.push(backend);
+    }
+
+    /// Gives the machine figures from an earlier measuring; [`Machine::probe`] applies those of devices
+    /// that are still the same.
+    pub fn set_measurements(&mut self, measurements: Measurements) {
+        self.measurements = measurements;
     }
 
     /// The registered backends.
@@ -53,6 +60,7 @@ impl Machine {
             topology.unavailable.push(("npu", NpuReport::look(Path::new("/")).unavailable()));
         }
         topology.devices.sort_by_key(preference);
+        self.measurements.apply(&mut topology);
         topology
     }
 
