@@ -1,8 +1,14 @@
 //! The shape of a model, whatever its file format: what the graph is built from.
 
+mod check;
+mod gguf;
+mod hugging_face;
+
 use std::{fmt, sync::Arc};
 
 use biga_hal::{Activation, Heads, RopeStyle};
+
+use super::{error::LoadError, gguf::Metadata, tensors::Tensors};
 
 /// The model families that can be run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
@@ -88,6 +94,24 @@ pub struct Config {
     pub rope_style: RopeStyle,
     /// By layer.
     pub layers: Vec<LayerConfig>,
+}
+
+impl Config {
+    /// Reads the config of a GGUF file. `bytes` is the whole file: Llama 3's rope scaling is a tensor.
+    ///
+    /// # Errors
+    /// [`LoadError`]: an unknown family, a feature that is not computed here, a value missing or out of bounds.
+    pub fn from_gguf(metadata: &Metadata, tensors: &Tensors, bytes: &[u8]) -> Result<Config, LoadError> {
+        gguf::parse(metadata, tensors, bytes)
+    }
+
+    /// Reads a checkpoint's `config.json`.
+    ///
+    /// # Errors
+    /// As [`Config::from_gguf`].
+    pub fn from_hugging_face(json: &serde_json::Value) -> Result<Config, LoadError> {
+        hugging_face::parse(json)
+    }
 }
 
 /// What differs between layers.

@@ -9,6 +9,9 @@ pub enum LoadError {
     /// A file could not be mapped, or changed afterwards.
     #[error(transparent)]
     Map(#[from] biga_map::MapError),
+    /// A slice of a file's memory could not be made.
+    #[error(transparent)]
+    Memory(#[from] biga_hal::Error),
     /// A file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
