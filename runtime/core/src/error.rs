@@ -16,6 +16,12 @@ pub enum Error {
     /// The wishes for a plan contradict each other, the model or the machine.
     #[error(transparent)]
     Plan(#[from] crate::plan::PlanError),
+    /// The KV cache refused.
+    #[error(transparent)]
+    Kv(#[from] biga_kv::KvError),
+    /// Sampling refused.
+    #[error(transparent)]
+    Sample(#[from] crate::sample::SampleError),
     /// More was asked of a step or a sequence than the engine was planned for.
     #[error("{what}: {asked} asked, at most {most}")]
     Limit {
@@ -51,7 +57,8 @@ impl Error {
             Error::Plan(error) => error.kind(),
             Error::Limit { .. } | Error::Invalid(_) => ErrorKind::Usage,
             Error::Load(_) => ErrorKind::Input,
-            Error::Device(_) => ErrorKind::Failed,
+            Error::Sample(crate::sample::SampleError::OutOfRange { .. }) => ErrorKind::Usage,
+            Error::Device(_) | Error::Kv(_) | Error::Sample(_) => ErrorKind::Failed,
         }
     }
 }

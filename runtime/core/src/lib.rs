@@ -14,7 +14,17 @@ pub mod load;
 /// Model, topology and policy become a `Plan`: where each op runs, and why.
 pub mod plan;
 
+/// The plan becomes an `Engine`: resident weights, arenas, KV slabs, compiled segments.
+pub mod allocate;
+
+/// One engine step: tokens become logits.
+pub mod execute;
+
+/// Logits become a token.
+pub mod sample;
+
 mod error;
 
+pub use allocate::Engine;
 pub use biga_hal as hal;
 pub use error::{Error, ErrorKind, Result};

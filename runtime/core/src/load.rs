@@ -95,6 +95,18 @@ impl Model {
     }
 }
 
+impl Model {
+    /// The weights as the planner sees them.
+    pub fn planned_weights(&self) -> Vec<crate::plan::PlannedWeight> {
+        let planned = |weight: &weights::Weight| crate::plan::PlannedWeight {
+            shape: weight.shape,
+            dtype: weight.dtype,
+            file_bytes: weight.slice.size_bytes(),
+        };
+        self.weights.iter().map(planned).collect()
+    }
+}
+
 /// What the two formats have in common.
 struct Source {
     config: Config,

@@ -1,0 +1,146 @@
+//! Allocate: a plan becomes an [`Engine`]. Everything that a step needs is made here, once: resident
+//! weights, arenas for values, KV slabs, step buffers, compiled segments. Nothing is made afterwards.
+
+mod arena;
+mod bind;
+mod kv;
+mod weights;
+
+use std::sync::Arc;
+
+use biga_hal::{
+    Access, Accessors, Bucket, Buffer, BufferDesc, BufferSlice, Device, Executable, StepLayout, StepLimits,
+};
+use biga_kv::Cache;
+
+use crate::{
+    Error, Result,
+    execute::StepState,
+    load::{Model, Progress},
+    plan::{Phase, Plan},
+    probe::OpenDevices,
+};
+
+/// A model, placed and ready: steps run on it without setting anything up.
+#[derive(Debug)]
+pub struct Engine {
+    pub(crate) plan: Plan,
+    pub(crate) model: Arc<Model>,
+    /// As in [`Plan::devices`].
+    pub(crate) devices: Vec<Arc<dyn Device>>,
+    /// As in [`Plan::phases`].
+    pub(crate) phases: Vec<CompiledPhase>,
+    pub(crate) kv: Cache,
+    pub(crate) kv_memory: kv::KvMemory,
+    pub(crate) step: StepState,
+    /// Kept so that device addresses inside recorded segments stay valid.
+    _weights: Vec<biga_hal::BoundWeight>,
+    _arenas: arena::Arenas,
+}
+
+/// One phase and bucket, ready to run.
+#[derive(Debug)]
+pub(crate) struct CompiledPhase {
+    pub(crate) phase: Phase,
+    pub(crate) bucket: Bucket,
+    pub(crate) segments: Vec<CompiledSegment>,
+    /// Logits, `[bucket.outputs, vocab]`, where the host reads them.
+    pub(crate) logits: BufferSlice,
+    /// Index of the device that writes the logits.
+    pub(crate) logits_device: usize,
+}
+
+/// A segment, and the copies that must be made before it.
+#[derive(Debug)]
+pub(crate) struct CompiledSegment {
+    pub(crate) device: usize,
+    pub(crate) executable: Arc<dyn Executable>,
+    pub(crate) copies: Vec<HostCopy>,
+}
+
+/// A value that the host copies between two devices that share no memory.
+#[derive(Debug)]
+pub(crate) struct HostCopy {
+    pub(crate) from: usize,
+    pub(crate) to: usize,
+    pub(crate) source: BufferSlice,
+    pub(crate) destination: BufferSlice,
+}
+
+impl Engine {
+    /// Makes everything that the plan asks for on the open devices.
+    ///
+    /// # Errors
+    /// A device's own, most likely [`biga_hal::Error::OutOfMemory`]; a device of the plan that is not open.
+    pub fn allocate(
+        open: &OpenDevices,
+        model: Arc<Model>,
+        plan: Plan,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Engine> {
+        let devices = plan
+            .devices
+            .iter()
+            .map(|planned| open.get(planned.id()).cloned().ok_or(biga_hal::Error::NoSuchDevice(planned.id())))
+            .collect::<biga_hal::Result<Vec<_>>>()?;
+        let weights = weights::load(&devices, &model, &plan, progress)?;
+        let arenas = arena::allocate(&devices, &plan)?;
+        let (kv, kv_memory) = kv::allocate(&devices, &plan)?;
+        let layout = step_layout(&plan)?;
+        let step_buffers = devices.iter().map(|device| step_buffer(&**device, &layout)).collect::<Result<Vec<_>>>()?;
+        let context = bind::Context {
+            plan: &plan,
+            graph: &model.graph,
+            devices: &devices,
+            weights: &weights,
+            arenas: &arenas,
+            kv: &kv_memory,
+            step_buffers: &step_buffers,
+            layout,
+        };
+        let phases = (0..plan.phases.len()).map(|phase| context.compile(phase)).collect::<Result<Vec<_>>>()?;
+        let vocab = model.config.vocab;
+        let step = StepState::new(layout, step_buffers, devices.len(), phases.len(), vocab, copy_bytes(&phases))?;
+        Ok(Engine { plan, model, devices, phases, kv, kv_memory, step, _weights: weights, _arenas: arenas })
+    }
+
+    /// The plan that it follows.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The model that it runs.
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+}
+
+fn copy_bytes(phases: &[CompiledPhase]) -> usize {
+    let copies = phases.iter().flat_map(|phase| &phase.segments).flat_map(|segment| &segment.copies);
+    copies.map(|copy| copy.source.size_bytes() as usize).max().unwrap_or(0)
+}
+
+fn step_layout(plan: &Plan) -> Result<StepLayout> {
+    let limits = plan.limits;
+    Ok(StepLayout::new(StepLimits {
+        max_tokens: limits.max_tokens,
+        max_outputs: limits.max_outputs,
+        max_slots: limits.max_sequences,
+        max_blocks: limits.context.div_ceil(limits.kv_block_len),
+        n_tables: plan.kv.len(),
+    })?)
+}
+
+fn step_buffer(device: &dyn Device, layout: &StepLayout) -> Result<BufferSlice> {
+    let accessors = Accessors { host: Some(Access::Write), devices: Vec::new() };
+    let size_bytes = layout.size_bytes as u64;
+    Ok(device.allocate(&BufferDesc { name: "step".to_owned(), size_bytes, accessors })?.whole())
+}
+
+/// The buffer as `device` reaches it: its own, or imported.
+fn reach(device: &dyn Device, buffer: &Buffer) -> Result<Buffer> {
+    if buffer.allocation().owner() == Some(device.info().id) {
+        return Ok(buffer.clone());
+    }
+    device.import(buffer).map_err(Error::from)
+}

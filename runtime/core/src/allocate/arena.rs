@@ -1,0 +1,94 @@
+//! Memory for values. Phases never run at the same time, so arenas of the same kind share one buffer.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use biga_hal::{Access, Accessors, Buffer, BufferDesc, BufferSlice, Device, DeviceKind};
+
+use super::reach;
+use crate::{
+    Result,
+    plan::{Arena, CrossingMethod, Location, PhasePlan, Plan},
+};
+
+/// What makes two arenas shareable.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Kind {
+    owner: usize,
+    accessors: Vec<usize>,
+    host: bool,
+}
+
+/// The buffers, by kind, each as every device that reaches it sees it.
+#[derive(Debug)]
+pub(super) struct Arenas {
+    /// By phase, by arena: the kind.
+    kinds: Vec<Vec<Kind>>,
+    buffers: BTreeMap<Kind, BTreeMap<usize, Buffer>>,
+}
+
+impl Arenas {
+    /// A place in an arena of a phase, as `device` reaches it.
+    pub(super) fn slice(&self, phase: usize, location: Location, device: usize) -> Result<BufferSlice> {
+        let kind = &self.kinds[phase][location.arena];
+        let buffer = self.buffers.get(kind).and_then(|by_device| by_device.get(&device));
+        let buffer = buffer.ok_or_else(|| {
+            crate::Error::Invalid(format!("plan: device {device} reads an arena of device {} unasked", kind.owner))
+        })?;
+        Ok(buffer.slice(location.offset_bytes, location.size_bytes)?)
+    }
+
+    /// The device that owns the arena of a place.
+    pub(super) fn owner(&self, phase: usize, location: Location) -> usize {
+        self.kinds[phase][location.arena].owner
+    }
+}
+
+pub(super) fn allocate(devices: &[Arc<dyn Device>], plan: &Plan) -> Result<Arenas> {
+    let kind_of = |phase: &PhasePlan, index: usize, arena: &Arena| Kind {
+        owner: arena.owner,
+        accessors: arena.accessors.clone(),
+        host: arena.host_reads || copied(phase, index),
+    };
+    let kinds: Vec<Vec<Kind>> = plan
+        .phases
+        .iter()
+        .map(|phase| phase.arenas.iter().enumerate().map(|(index, arena)| kind_of(phase, index, arena)).collect())
+        .collect();
+    let mut sizes: BTreeMap<Kind, u64> = BTreeMap::new();
+    for (phase, kinds) in plan.phases.iter().zip(&kinds) {
+        for (arena, kind) in phase.arenas.iter().zip(kinds) {
+            let size = sizes.entry(kind.clone()).or_default();
+            *size = (*size).max(arena.size_bytes);
+        }
+    }
+    let mut buffers = BTreeMap::new();
+    for (kind, size_bytes) in sizes {
+        buffers.insert(kind.clone(), allocate_one(devices, &kind, size_bytes)?);
+    }
+    Ok(Arenas { kinds, buffers })
+}
+
+fn allocate_one(devices: &[Arc<dyn Device>], kind: &Kind, size_bytes: u64) -> Result<BTreeMap<usize, Buffer>> {
+    let with_cpu = kind.accessors.iter().any(|&device| devices[device].info().kind == DeviceKind::Cpu);
+    let others = kind.accessors.iter().map(|&device| (devices[device].info().id, Access::ReadWrite));
+    let accessors = Accessors { host: (kind.host || with_cpu).then_some(Access::ReadWrite), devices: others.collect() };
+    let name = if kind.accessors.is_empty() { "values" } else { "shared values" };
+    let desc = BufferDesc { name: name.to_owned(), size_bytes: size_bytes.max(1), accessors };
+    let own = devices[kind.owner].allocate(&desc)?;
+    let mut by_device = BTreeMap::new();
+    for &device in &kind.accessors {
+        by_device.insert(device, reach(&*devices[device], &own)?);
+    }
+    by_device.insert(kind.owner, own);
+    Ok(by_device)
+}
+
+/// True if the host copies a value into or out of this arena.
+fn copied(phase: &PhasePlan, arena: usize) -> bool {
+    phase.crossings.iter().filter(|crossing| crossing.method == CrossingMethod::Copy).any(|crossing| {
+        let home = phase.values.get(crossing.value.0).and_then(Option::as_ref);
+        home.is_some_and(|home| {
+            home.primary.arena == arena || home.copies.iter().any(|(_, location)| location.arena == arena)
+        })
+    })
+}
