@@ -22,6 +22,10 @@ pub mod quantize;
 
 pub mod weights;
 
+pub mod tokenizer;
+
+pub mod chat;
+
 use std::path::{Path, PathBuf};
 
 use biga_map::MappedFile;
