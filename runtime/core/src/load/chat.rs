@@ -135,8 +135,7 @@ impl ChatTemplate {
             name: String,
             template: String,
         }
-        let config: Config =
-            serde_json::from_slice(config).map_err(|error| ChatError::Config(error.to_string()))?;
+        let config: Config = serde_json::from_slice(config).map_err(|error| ChatError::Config(error.to_string()))?;
         let source = match config.chat_template {
             None => return Ok(None),
             Some(Templates::One(source)) => source,
@@ -171,7 +170,8 @@ impl ChatTemplate {
         // The template's own text may come once per message, in each of some branches.
         let most = TEMPLATE_BYTES_MAX + 8 * size;
         let mut out = Bounded { text: Vec::new(), most };
-        let rendered = guarded(|| environment.get_template(TEMPLATE_NAME)?.render_to_write(values, &mut out).map(drop));
+        let rendered =
+            guarded(|| environment.get_template(TEMPLATE_NAME)?.render_captured_to(values, &mut out).map(drop));
         match rendered {
             Some(Ok(())) => String::from_utf8(out.text).map_err(|error| ChatError::Render(error.to_string())),
             Some(Err(error)) => Err(error_of(&error, steps, most)),

@@ -4,8 +4,18 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 const DAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 
 /// Now, written by a format.
@@ -84,8 +94,7 @@ impl Date {
     }
 
     fn field(&self, directive: char) -> String {
-        let (hour, minute, second) =
-            (self.second_of_day / 3600, self.second_of_day / 60 % 60, self.second_of_day % 60);
+        let (hour, minute, second) = (self.second_of_day / 3600, self.second_of_day / 60 % 60, self.second_of_day % 60);
         let day_name = DAYS.get(self.weekday).copied().unwrap_or("");
         let month_name = MONTHS.get(self.month).copied().unwrap_or("");
         let short = |name: &str| name.get(..3).unwrap_or(name).to_owned();

@@ -27,12 +27,7 @@ pub(super) fn pair_key(left: u32, right: u32) -> u64 {
 }
 
 impl Bpe {
-    pub(super) fn new(
-        pre: PreTokenizer,
-        table: &TokenTable,
-        index: PieceIndex,
-        merges: Merges,
-    ) -> Bpe {
+    pub(super) fn new(pre: PreTokenizer, table: &TokenTable, index: PieceIndex, merges: Merges) -> Bpe {
         let byte_ids = std::array::from_fn(|byte| {
             // PANIC: the index of an array of 256 fits a byte.
             index.get(table, &[byte as u8]).unwrap_or(NO_TOKEN)

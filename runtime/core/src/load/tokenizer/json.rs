@@ -36,8 +36,7 @@ impl JsonEngine {
                 plain
             })
         };
-        let encoding =
-            tokenizer.encode_fast(text, false).map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        let encoding = tokenizer.encode_fast(text, false).map_err(|error| TokenizerError::Encode(error.to_string()))?;
         out.extend_from_slice(encoding.get_ids());
         Ok(())
     }

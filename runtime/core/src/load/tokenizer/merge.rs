@@ -75,9 +75,7 @@ impl Merger {
         joins.extend((0..symbols.len().saturating_sub(1)).map(|at| join_at(symbols, at)));
         loop {
             // `min_by_key` keeps the first of equal keys, which is the leftmost.
-            let Some((at, best)) =
-                joins.iter().copied().enumerate().min_by_key(|(_, join)| join.rank)
-            else {
+            let Some((at, best)) = joins.iter().copied().enumerate().min_by_key(|(_, join)| join.rank) else {
                 return;
             };
             if best.id == NO_TOKEN {

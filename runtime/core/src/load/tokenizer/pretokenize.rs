@@ -42,7 +42,13 @@ macro_rules! worded {
     ($letters:literal, $digits:literal, $other:literal) => {
         lined(concat!(
             r"'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD])|",
-            r"[^\r\n\p{L}\p{N}]?", $letters, "|", $digits, "|", $other, r"|\s*[\r\n]+|\s+"
+            r"[^\r\n\p{L}\p{N}]?",
+            $letters,
+            "|",
+            $digits,
+            "|",
+            $other,
+            r"|\s*[\r\n]+|\s+"
         ))
     };
 }
@@ -55,16 +61,19 @@ const SEED_CODER: Pass = worded!(r"\p{L}+", r"\p{N}", r" ?[^\s\p{L}\p{N}\r\n]+")
 macro_rules! cased {
     ($suffix:literal, $digits:literal) => {
         lined(concat!(
-            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+", $suffix,
-            r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*", $suffix,
-            "|", $digits, r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+"
+            r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+",
+            $suffix,
+            r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*",
+            $suffix,
+            "|",
+            $digits,
+            r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+"
         ))
     };
 }
 
 const TEKKEN: Pass = cased!("", r"\p{N}");
-const GPT_4O: Pass =
-    cased!(r"(?:'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD]))?", r"\p{N}{1,3}");
+const GPT_4O: Pass = cased!(r"(?:'(?:[sS]|[tT]|[rR][eE]|[vV][eE]|[mM]|[lL][lL]|[dD]))?", r"\p{N}{1,3}");
 
 const DEEPSEEK_3_WORDS: Pass = lined(concat!(
     r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+|"##,
@@ -76,9 +85,22 @@ const CJK_HANGUL: Pass = plain("[一-龥ࠀ-一가-\u{d7ff}]+");
 
 /// Latin, Greek, Cyrillic, Armenian, Georgian and Cherokee letters that have case.
 const DEEPSEEK_CASED_LETTERS: Pass = plain(concat!(
-    r"\s?[A-Za-zµÀ-ÖØ-öø-ƺƼ-ƿǄ-ʓʕ-ʯͰ-ͳͶͷͻ-ͽͿΆΈ-ΊΌΎ-ΡΣ-ϵϷ-ҁҊ-ԯԱ-ՖႠ-ჅᎠ-Ᏽᏸ-ᏽᲐ-ᲺᲽ-Ჿᴀ-ᴫᵫ-ᵷᵹ-ᶚ",
-    r"Ḁ-ἕἘ-Ἕἠ-ὅὈ-Ὅὐ-ὗὙὛὝὟ-ώᾀ-ᾴᾶ-ᾼιῂ-ῄῆ-ῌῐ-ΐῖ-Ίῠ-Ῥῲ-ῴῶ-ῼℂℇℊ-ℓℕℙ-ℝℤΩℨK-ℭℯ-ℴℹℼ-ℿⅅ-ⅉⅎↃↄ",
-    r"Ⰰ-ⱻⱾ-ⳤⳫ-ⳮⳲⳳꙀ-ꙭꚀ-ꚛꜢ-ꝯꝱ-ꞇꞋ-ꞎꭰ-ꮿﬀ-ﬆﬓ-ﬗＡ-Ｚａ-ｚ𐐀-𐑏𐒰-𐓓𐓘-𐓻𐲀-𐲲𐳀-𐳲𑢠-𑣟𞤀-𞥃]+"
+    r"\s?[",
+    r"A-Za-z\u{b5}\u{c0}-\u{d6}\u{d8}-\u{f6}\u{f8}-\u{1ba}\u{1bc}-\u{1bf}\u{1c4}-\u{293}\u{295}-",
+    r"\u{2af}\u{370}-\u{373}\u{376}\u{377}\u{37b}-\u{37d}\u{37f}\u{386}\u{388}-\u{38a}\u{38c}\u{38e}-",
+    r"\u{3a1}\u{3a3}-\u{3f5}\u{3f7}-\u{481}\u{48a}-\u{52f}\u{531}-\u{556}\u{10a0}-\u{10c5}\u{13a0}-",
+    r"\u{13f5}\u{13f8}-\u{13fd}\u{1c90}-\u{1cba}\u{1cbd}-\u{1cbf}\u{1d00}-\u{1d2b}\u{1d6b}-\u{1d77}",
+    r"\u{1d79}-\u{1d9a}\u{1e00}-\u{1f15}\u{1f18}-\u{1f1d}\u{1f20}-\u{1f45}\u{1f48}-\u{1f4d}\u{1f50}-",
+    r"\u{1f57}\u{1f59}\u{1f5b}\u{1f5d}\u{1f5f}-\u{1f7d}\u{1f80}-\u{1fb4}\u{1fb6}-\u{1fbc}\u{1fbe}",
+    r"\u{1fc2}-\u{1fc4}\u{1fc6}-\u{1fcc}\u{1fd0}-\u{1fd3}\u{1fd6}-\u{1fdb}\u{1fe0}-\u{1fec}\u{1ff2}-",
+    r"\u{1ff4}\u{1ff6}-\u{1ffc}\u{2102}\u{2107}\u{210a}-\u{2113}\u{2115}\u{2119}-\u{211d}\u{2124}",
+    r"\u{2126}\u{2128}\u{212a}-\u{212d}\u{212f}-\u{2134}\u{2139}\u{213c}-\u{213f}\u{2145}-\u{2149}",
+    r"\u{214e}\u{2183}\u{2184}\u{2c00}-\u{2c7b}\u{2c7e}-\u{2ce4}\u{2ceb}-\u{2cee}\u{2cf2}\u{2cf3}",
+    r"\u{a640}-\u{a66d}\u{a680}-\u{a69b}\u{a722}-\u{a76f}\u{a771}-\u{a787}\u{a78b}-\u{a78e}\u{ab70}-",
+    r"\u{abbf}\u{fb00}-\u{fb06}\u{fb13}-\u{fb17}\u{ff21}-\u{ff3a}\u{ff41}-\u{ff5a}\u{10400}-\u{1044f}",
+    r"\u{104b0}-\u{104d3}\u{104d8}-\u{104fb}\u{10c80}-\u{10cb2}\u{10cc0}-\u{10cf2}\u{118a0}-\u{118df}",
+    r"\u{1e900}-\u{1e943}",
+    r"]+"
 ));
 
 /// A scheme: its names, its passes, and what comes with it.
@@ -96,14 +118,25 @@ const fn scheme(names: &'static [&'static str], passes: &'static [Pass]) -> Sche
 }
 
 const SCHEMES: &[Scheme] = &[
-    scheme(
-        &["default"],
-        &[plain(r"[\p{P}$+<=>^~|]+"), GPT2, plain(r"\p{N}+"), plain("[0-9][0-9][0-9]")],
-    ),
+    scheme(&["default"], &[plain(r"[\p{P}$+<=>^~|]+"), GPT2, plain(r"\p{N}+"), plain("[0-9][0-9][0-9]")]),
     scheme(
         &[
-            "gpt-2", "phi-2", "jina-es", "jina-de", "gigachat", "jina-v2-es", "jina-v2-de", "a.x-4.0",
-            "mellum", "modern-bert", "mpt", "olmo", "jais", "trillion", "granite-docling", "exaone4",
+            "gpt-2",
+            "phi-2",
+            "jina-es",
+            "jina-de",
+            "gigachat",
+            "jina-v2-es",
+            "jina-v2-de",
+            "a.x-4.0",
+            "mellum",
+            "modern-bert",
+            "mpt",
+            "olmo",
+            "jais",
+            "trillion",
+            "granite-docling",
+            "exaone4",
         ],
         &[GPT2],
     ),
@@ -113,7 +146,14 @@ const SCHEMES: &[Scheme] = &[
     ),
     Scheme {
         names: &[
-            "llama-bpe", "llama3", "llama-v3", "falcon3", "falcon-h1", "pixtral", "midm-2.0", "lfm2",
+            "llama-bpe",
+            "llama3",
+            "llama-v3",
+            "falcon3",
+            "falcon-h1",
+            "pixtral",
+            "midm-2.0",
+            "lfm2",
             "jina-v5-nano",
         ],
         passes: &[LLAMA_3],
@@ -123,10 +163,7 @@ const SCHEMES: &[Scheme] = &[
     scheme(&["dbrx", "smaug-bpe", "chatglm-bpe"], &[LLAMA_3]),
     Scheme { names: &["glm4", "glm5"], passes: &[LLAMA_3], whole_words_first: true, adds_bos: false },
     scheme(
-        &[
-            "qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan",
-            "solar-open", "grok-2",
-        ],
+        &["qwen2", "deepseek-r1-qwen", "kormo", "f2llmv2", "megrez", "stablelm2", "hunyuan", "solar-open", "grok-2"],
         &[QWEN_2],
     ),
     scheme(&["qwen35"], &[QWEN_35]),
@@ -134,10 +171,7 @@ const SCHEMES: &[Scheme] = &[
     scheme(&["seed-coder"], &[SEED_CODER]),
     Scheme { names: &["tekken"], passes: &[TEKKEN], whole_words_first: true, adds_bos: true },
     scheme(&["gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2"], &[GPT_4O]),
-    scheme(
-        &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
-        &[DIGITS_3, CJK_KANA, DEEPSEEK_3_WORDS],
-    ),
+    scheme(&["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"], &[DIGITS_3, CJK_KANA, DEEPSEEK_3_WORDS]),
     scheme(
         &["deepseek-llm"],
         &[
@@ -149,10 +183,7 @@ const SCHEMES: &[Scheme] = &[
             plain(r"\p{N}+"),
         ],
     ),
-    scheme(
-        &["deepseek-coder"],
-        &[LINE_BREAK, plain(r"\s?\p{L}+"), plain(r"\s?\p{P}+"), CJK_HANGUL, DIGIT],
-    ),
+    scheme(&["deepseek-coder"], &[LINE_BREAK, plain(r"\s?\p{L}+"), plain(r"\s?\p{P}+"), CJK_HANGUL, DIGIT]),
     scheme(&["falcon"], &[plain(r"[\p{P}$+<=>^~|`]+"), GPT2, plain("[0-9][0-9][0-9]")]),
     scheme(&["poro-chat", "bloom", "gpt3-finnish"], &[plain(r" ?[^(\s|.,!?…。，、।۔،)]+")]),
     scheme(&["viking"], &[plain(r" ?[^(\s|.,!?…。，、।۔،)]+"), DIGIT]),
@@ -181,11 +212,7 @@ impl PreTokenizer {
                 Err(error) => Err(TokenizerError::Malformed(format!("pattern of {name}: {error}"))),
             })
             .collect::<Result<_, _>>()?;
-        Ok(PreTokenizer {
-            passes,
-            whole_words_first: scheme.whole_words_first,
-            adds_bos: scheme.adds_bos,
-        })
+        Ok(PreTokenizer { passes, whole_words_first: scheme.whole_words_first, adds_bos: scheme.adds_bos })
     }
 
     /// Gives the words of a text in order; together they are the text, and none is empty.
@@ -233,11 +260,7 @@ fn last_space_to_leave(found: &str, keeps_line_breaks: bool) -> usize {
     let Some(last) = found.chars().next_back() else { return 0 };
     let stays = keeps_line_breaks && matches!(last, '\r' | '\n');
     let is_blank = || found.chars().all(char::is_whitespace);
-    if last.is_whitespace() && !stays && found.len() > last.len_utf8() && is_blank() {
-        last.len_utf8()
-    } else {
-        0
-    }
+    if last.is_whitespace() && !stays && found.len() > last.len_utf8() && is_blank() { last.len_utf8() } else { 0 }
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ impl Spm {
 /// The byte of a token written `<0x0A>`.
 pub(super) fn byte_of_entry(entry: &[u8]) -> Option<u8> {
     let digits = entry.strip_prefix(b"<0x")?.strip_suffix(b">")?;
-    if digits.len() != 2 {
+    if digits.len() != 2 || !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()

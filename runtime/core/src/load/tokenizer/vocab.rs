@@ -9,6 +9,8 @@ use super::special::SpecialSplitter;
 use super::spm::{self, SPACE_MARK, Spm};
 use super::table::{PieceIndex, Seed, TokenKind, TokenTable};
 use super::{Engine, Tokenizer, TokenizerError, shortened};
+use crate::load::error::LoadError;
+use crate::load::gguf::Metadata;
 
 /// The `tokenizer.ggml.*` values of a GGUF file. Strings are bytes: files do not promise UTF-8.
 #[derive(Clone, Debug, Default)]
@@ -46,12 +48,64 @@ pub struct GgufVocab<'f> {
 /// Names of tokens that end a turn or a text in the model families known. Files often name only one
 /// of theirs as `eos_token_id`.
 const END_NAMES: &[&str] = &[
-    "<|eot_id|>", "<|im_end|>", "<|end|>", "<|return|>", "<|call|>", "<end_of_turn>", "<turn|>",
-    "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "<EOT>", "_<EOT>", "[EOT]", "[EOS]",
-    "<end_of_utterance>", "<｜end▁of▁sentence｜>", "<eos>", "<|fim_pad|>", "<|repo_name|>", "<|file_sep|>",
+    "<|eot_id|>",
+    "<|im_end|>",
+    "<|end|>",
+    "<|return|>",
+    "<|call|>",
+    "<end_of_turn>",
+    "<turn|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eom_id|>",
+    "<EOT>",
+    "_<EOT>",
+    "[EOT]",
+    "[EOS]",
+    "<end_of_utterance>",
+    "<｜end▁of▁sentence｜>",
+    "<eos>",
+    "<|fim_pad|>",
+    "<|repo_name|>",
+    "<|file_sep|>",
 ];
 
-impl GgufVocab<'_> {
+impl<'f> GgufVocab<'f> {
+    /// Reads the `tokenizer.ggml.*` keys.
+    ///
+    /// # Errors
+    /// A key that has to be there and is not, or whose value has another type or range.
+    pub fn from_metadata(metadata: &'f Metadata) -> Result<GgufVocab<'f>, LoadError> {
+        let key = |name: &str| format!("tokenizer.ggml.{name}");
+        let id = |name: &str| {
+            let id = metadata.unsigned(&key(name))?;
+            // An id beyond 32 bits is beyond every vocabulary, and is refused as such.
+            Ok::<_, LoadError>(id.map(|id| u32::try_from(id).unwrap_or(u32::MAX)))
+        };
+        let strings = |name: &str| {
+            let entries = metadata.strings(&key(name))?.unwrap_or(&[]);
+            Ok::<_, LoadError>(entries.iter().map(String::as_bytes).collect())
+        };
+        let kinds = metadata.integers(&key("token_type"))?.unwrap_or_default();
+        Ok(GgufVocab {
+            model: metadata.string(&key("model"))?.unwrap_or(""),
+            pre: metadata.string(&key("pre"))?,
+            tokens: strings("tokens")?,
+            scores: metadata.reals(&key("scores"))?.unwrap_or(&[]).to_vec(),
+            // Numbers that are no kind count as ordinary text, however large.
+            token_types: kinds.into_iter().map(|kind| i32::try_from(kind).unwrap_or(0)).collect(),
+            merges: strings("merges")?,
+            bos: id("bos_token_id")?,
+            eos: id("eos_token_id")?,
+            eot: id("eot_token_id")?,
+            eom: id("eom_token_id")?,
+            unknown: id("unknown_token_id")?,
+            add_bos: metadata.boolean(&key("add_bos_token"))?,
+            add_eos: metadata.boolean(&key("add_eos_token"))?,
+            add_space_prefix: metadata.boolean(&key("add_space_prefix"))?,
+        })
+    }
+
     /// The tokenizer of this vocabulary.
     ///
     /// # Errors
@@ -81,13 +135,8 @@ impl GgufVocab<'_> {
             let count = self.token_types.len();
             return Err(TokenizerError::Malformed(format!("{count} token types for {n_tokens} tokens")));
         }
-        let named = [
-            ("bos", self.bos),
-            ("eos", self.eos),
-            ("eot", self.eot),
-            ("eom", self.eom),
-            ("unknown", self.unknown),
-        ];
+        let named =
+            [("bos", self.bos), ("eos", self.eos), ("eot", self.eot), ("eom", self.eom), ("unknown", self.unknown)];
         for (what, id) in named {
             if let Some(id) = id
                 && id as usize >= n_tokens
