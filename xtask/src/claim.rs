@@ -1,0 +1,176 @@
+//! `cargo xtask claim ...`: measures one claim and prints its value as JSON.
+//!
+//! Each subcommand starts programs and compares what they say; it holds no bound, which stands in the
+//! list of claims alone.
+
+mod engines;
+mod runs;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Result;
+use clap::{Subcommand, ValueEnum};
+
+use crate::fetch::{GEMMA3, Model, SMOLLM2};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Prompts of 12 whose greedy text of 32 tokens is llama.cpp's
+    Greedy {
+        #[arg(long, value_enum, default_value_t = Weights::Smollm2)]
+        model: Weights,
+    },
+    /// Percent between our perplexity and llama-perplexity's
+    Perplexity {
+        #[arg(long, value_enum, default_value_t = Weights::Smollm2)]
+        model: Weights,
+        #[arg(long, value_enum, default_value_t = On::Cpu)]
+        on: On,
+        /// Windows of 512 tokens
+        #[arg(long, default_value_t = 16)]
+        chunks: u32,
+    },
+    /// Our tokens per second over llama-bench's
+    Speed {
+        #[arg(value_enum)]
+        phase: Phase,
+        #[arg(short, long, default_value_t = 2)]
+        threads: u32,
+    },
+    /// Exit status of a strict hybrid run on a machine without an NPU
+    StrictExit,
+    /// Failed tests among those of a package whose name contains FILTER
+    Tests {
+        package: String,
+        #[arg(default_value = "")]
+        filter: String,
+        /// Run them on lavapipe
+        #[arg(long)]
+        lavapipe: bool,
+    },
+    /// Fuzz targets with a finding
+    Fuzz {
+        /// For each target
+        #[arg(long, default_value_t = 5)]
+        minutes: u32,
+    },
+    /// Failed steps of `cargo xtask test`
+    Steps {
+        #[arg(required = true)]
+        names: Vec<String>,
+    },
+}
+
+/// A real model.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Weights {
+    Smollm2,
+    #[value(name = "gemma3-270m")]
+    Gemma3,
+}
+
+impl Weights {
+    fn model(self) -> &'static Model {
+        match self {
+            Weights::Smollm2 => &SMOLLM2,
+            Weights::Gemma3 => &GEMMA3,
+        }
+    }
+
+    /// The variable that names the file where it is not to be fetched.
+    fn variable(self) -> &'static str {
+        match self {
+            Weights::Smollm2 => "BIGA_SMOLLM2",
+            Weights::Gemma3 => "BIGA_GEMMA3",
+        }
+    }
+}
+
+/// Where our engine runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum On {
+    Cpu,
+    Lavapipe,
+}
+
+/// A phase of a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Phase {
+    /// Reading 512 tokens.
+    Prompt,
+    /// Generating 128.
+    Decode,
+}
+
+/// What a subcommand found.
+enum Finding {
+    /// A number, and a sentence about it.
+    Value(f64, String),
+    /// Why this machine cannot tell.
+    Unavailable(String),
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// If a program fails; then no value is printed and the claim is short.
+pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    let finding = match &options.what {
+        What::Greedy { model } => engines::greedy(*model)?,
+        What::Perplexity { model, on, chunks } => engines::perplexity(*model, *on, *chunks)?,
+        What::Speed { phase, threads } => engines::speed(*phase, *threads)?,
+        What::StrictExit => runs::strict_exit()?,
+        What::Tests { package, filter, lavapipe } => runs::tests(package, filter, *lavapipe)?,
+        What::Fuzz { minutes } => runs::fuzz(*minutes)?,
+        What::Steps { names } => runs::steps(names)?,
+    };
+    let line = match finding {
+        Finding::Value(value, detail) => serde_json::json!({ "value": value, "detail": detail }),
+        Finding::Unavailable(why) => serde_json::json!({ "unavailable": why }),
+    };
+    println!("{line}");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prompts of the text comparisons; a test of the workspace reads the same file.
+const PROMPTS: &str = include_str!("../../tests/fixtures/prompts.txt");
+
+/// Licence texts of Debian's base system: on every machine that has the roots, and they do not change.
+const TEXTS: [&str; 2] = ["GPL-3", "GFDL-1.3"];
+
+/// Writes the inputs that a pack carries.
+///
+/// # Errors
+/// If one cannot be written.
+pub(crate) fn pack_inputs(folder: &Path) -> Result<()> {
+    fs::write(folder.join("prompts.txt"), PROMPTS)?;
+    let (text, missing) = text_from(Path::new("/usr/share/common-licenses"));
+    if missing.is_empty() {
+        fs::write(folder.join("text.txt"), text)?;
+    }
+    Ok(())
+}
+
+fn text_from(licences: &Path) -> (String, Vec<PathBuf>) {
+    let mut text = String::new();
+    let mut missing = Vec::new();
+    for name in TEXTS {
+        let path = licences.join(name);
+        match fs::read_to_string(&path) {
+            Ok(part) => text.push_str(&part),
+            Err(_) => missing.push(path),
+        }
+    }
+    (text, missing)
+}

@@ -1,0 +1,91 @@
+//! Claims that a run of our own programs decides: tests, fuzz targets, exit codes.
+
+use std::{
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::Finding;
+use crate::{biga_command, cache::Cache, claims::pack, debian, fetch, process, test};
+
+/// The exit status of `biga run --strict --policy hybrid`.
+pub(super) fn strict_exit() -> Result<Finding> {
+    if Path::new("/dev/accel").exists() {
+        return Ok(Finding::Unavailable("this machine has an accelerator, so the fallback does not happen".into()));
+    }
+    let model = match std::env::var_os("BIGA_SMOLLM2") {
+        Some(file) => file.into(),
+        None if pack::folder().is_some() => return Ok(Finding::Unavailable("BIGA_SMOLLM2 is not set".into())),
+        None => fetch::ensure(&Cache::open()?, &fetch::SMOLLM2)?,
+    };
+    let mut command = Command::new(biga_command::build()?);
+    command.arg("run").arg(model).args(["--strict", "--policy", "hybrid", "-p", "Hello", "-n", "1"]);
+    let output = process::output(&mut command)?;
+    let code = output.status.code().context("biga was ended by a signal")?;
+    if !output.stdout.is_empty() {
+        bail!("biga wrote a text although the run was refused");
+    }
+    Ok(Finding::Value(f64::from(code), process::last_lines(&output.stderr, 1)))
+}
+
+/// Runs the tests of one package whose names contain the filter.
+pub(super) fn tests(package: &str, filter: &str, lavapipe: bool) -> Result<Finding> {
+    if pack::folder().is_some() {
+        return Ok(Finding::Unavailable("tests need the source tree".into()));
+    }
+    let mut environment = test::model_environment()?;
+    let root;
+    let mut runner = Vec::new();
+    if lavapipe {
+        root = match debian::GRAPHICS.ensure(&Cache::open()?) {
+            Ok(root) => root,
+            Err(error) => return Ok(Finding::Unavailable(format!("no lavapipe: {error:#}"))),
+        };
+        let libraries = debian::Libraries::of(&root);
+        environment.extend(libraries.lavapipe_environment(256));
+        environment.push(("BIGA_TEST_VULKAN", "llvmpipe".to_owned()));
+        runner = libraries.runner();
+    }
+    let counts = test::run_package(package, filter, &runner, &environment)?;
+    if counts.passed + counts.failed == 0 {
+        bail!("no test of {package} has `{filter}` in its name");
+    }
+    Ok(Finding::Value(counts.failed as f64, format!("{} passed", counts.passed)))
+}
+
+/// Fuzzes every target.
+pub(super) fn fuzz(minutes: u32) -> Result<Finding> {
+    if pack::folder().is_some() {
+        return Ok(Finding::Unavailable("fuzzing needs the source tree".into()));
+    }
+    let targets = test::fuzz_targets()?;
+    let mut findings = Vec::new();
+    for target in &targets {
+        if let Err(error) = test::fuzz_one(target, minutes.saturating_mul(60)) {
+            println!("{target}: {error:#}");
+            findings.push(target.as_str());
+        }
+    }
+    let detail = format!("{} targets, {minutes} minutes each; found something: {}", targets.len(), or_none(&findings));
+    Ok(Finding::Value(findings.len() as f64, detail))
+}
+
+/// Runs steps of the checks.
+pub(super) fn steps(names: &[String]) -> Result<Finding> {
+    if pack::folder().is_some() {
+        return Ok(Finding::Unavailable("the checks need the source tree".into()));
+    }
+    let mut failed = Vec::new();
+    for name in names {
+        if test::run_only(name)? != ExitCode::SUCCESS {
+            failed.push(name.as_str());
+        }
+    }
+    Ok(Finding::Value(failed.len() as f64, format!("failed: {}", or_none(&failed))))
+}
+
+fn or_none(names: &[&str]) -> String {
+    if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}

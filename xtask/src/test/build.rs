@@ -1,0 +1,162 @@
+//! Builds the workspace's test executables once and runs them in different environments.
+//!
+//! `cargo test` with another choice of packages would unify features differently and build the
+//! dependencies again; so all are built together, and each suite runs the executables it wants.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Result, bail};
+use serde_json::Value;
+
+use super::Counts;
+use crate::{process, workspace};
+
+/// A built test executable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct TestBinary {
+    /// Package name.
+    pub(crate) package: String,
+    /// Target name, for the header.
+    pub(crate) target: String,
+    /// Folder of the package: the working folder of its tests.
+    pub(crate) folder: PathBuf,
+    /// The executable.
+    pub(crate) program: PathBuf,
+}
+
+/// Builds every test executable of the workspace.
+///
+/// # Errors
+/// If the workspace does not build.
+pub(crate) fn build() -> Result<Vec<TestBinary>> {
+    let mut command = workspace::cargo();
+    command.args(["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"]);
+    let mut binaries = Vec::new();
+    if !process::each_line(&mut command, |line| binaries.extend(test_binary(line)))? {
+        bail!("the tests do not build");
+    }
+    if binaries.is_empty() {
+        bail!("cargo built no test executable");
+    }
+    Ok(binaries)
+}
+
+fn test_binary(message: &str) -> Option<TestBinary> {
+    let message: Value = serde_json::from_str(message).ok()?;
+    let is_test = message["profile"]["test"].as_bool()?;
+    let program = message["executable"].as_str().filter(|_| is_test)?;
+    let manifest = Path::new(message["manifest_path"].as_str()?);
+    Some(TestBinary {
+        package: package_name(message["package_id"].as_str()?)?.to_owned(),
+        target: message["target"]["name"].as_str()?.to_owned(),
+        folder: manifest.parent()?.to_owned(),
+        program: PathBuf::from(program),
+    })
+}
+
+/// The name in `path+file:///folder/name#0.1.0` or `path+file:///folder#name@0.1.0`.
+fn package_name(id: &str) -> Option<&str> {
+    let (location, fragment) = id.split_once('#')?;
+    match fragment.split_once('@') {
+        Some((name, _)) => Some(name),
+        None => location.rsplit('/').next(),
+    }
+}
+
+/// Where and how a suite runs.
+#[derive(Default)]
+pub(crate) struct Suite<'a> {
+    /// Words before the executable, for another root's libraries.
+    pub(crate) runner: &'a [String],
+    /// Variables.
+    pub(crate) environment: &'a [(&'a str, String)],
+    /// Arguments for the test harness.
+    pub(crate) arguments: &'a [&'a str],
+}
+
+impl Suite<'_> {
+    /// Runs the executables; all of them, whatever fails.
+    ///
+    /// # Errors
+    /// If an executable cannot be started, or dies without a `test result:` line.
+    pub(crate) fn run<'b>(&self, binaries: impl IntoIterator<Item = &'b TestBinary>) -> Result<Counts> {
+        let mut total = Counts::default();
+        let mut died = Vec::new();
+        for binary in binaries {
+            println!("   {} ({})", binary.package, binary.target);
+            let mut counts = None;
+            let ok = process::each_line(&mut self.command(binary), |line| {
+                println!("{line}");
+                counts = Counts::from_result_line(line).or(counts);
+            })?;
+            match counts {
+                Some(counts) if ok == (counts.failed == 0) => total += counts,
+                _ => died.push(format!("{} ({})", binary.package, binary.target)),
+            }
+        }
+        if !died.is_empty() {
+            bail!("ended without a result ({} others passed): {}", total.passed, died.join(", "));
+        }
+        Ok(total)
+    }
+
+    fn command(&self, binary: &TestBinary) -> Command {
+        let mut command = match self.runner.split_first() {
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(&binary.program);
+                command
+            }
+            None => Command::new(&binary.program),
+        };
+        command.args(self.arguments).current_dir(&binary.folder);
+        command.env("CARGO_MANIFEST_DIR", &binary.folder).env("CARGO_PKG_NAME", &binary.package);
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// Runs the documentation's examples.
+///
+/// # Errors
+/// If cargo cannot be run, or fails with no failed example.
+pub(crate) fn doc_tests() -> Result<Counts> {
+    let mut total = Counts::default();
+    let ok = process::each_line(workspace::cargo().args(["test", "--workspace", "--doc"]), |line| {
+        println!("{line}");
+        if let Some(counts) = Counts::from_result_line(line) {
+            total += counts;
+        }
+    })?;
+    if !ok && total.failed == 0 {
+        bail!("the documentation's examples do not build");
+    }
+    Ok(total)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{package_name, test_binary};
+
+    #[test]
+    fn package_ids_hold_the_name_in_two_ways() {
+        assert_eq!(package_name("path+file:///x/xtask#0.1.0"), Some("xtask"));
+        assert_eq!(package_name("path+file:///x/runtime/core#biga@0.1.0"), Some("biga"));
+        assert_eq!(package_name("nothing"), None);
+    }
+
+    #[test]
+    fn only_test_executables_are_taken() {
+        let message = r#"{"reason":"compiler-artifact","package_id":"path+file:///x/core#biga@0.1.0",
+            "manifest_path":"/x/core/Cargo.toml","target":{"name":"biga"},"profile":{"test":true},"executable":"/t/biga-1"}"#;
+        let binary = test_binary(message).unwrap();
+        assert_eq!((binary.package.as_str(), binary.folder.as_path()), ("biga", Path::new("/x/core")));
+        assert_eq!(test_binary(&message.replace("true", "false")), None);
+        assert_eq!(test_binary("not json"), None);
+    }
+}

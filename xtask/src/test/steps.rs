@@ -1,0 +1,161 @@
+//! The steps, in the order in which they run: cheap and common failures first.
+
+use anyhow::{Result, bail};
+
+use super::{Context, Counts, Outcome, build, fuzz};
+use crate::{cache::Cache, debian, fetch, process, tidy, tools, workspace};
+
+/// One check.
+pub(crate) struct Step {
+    /// What `--only` calls it.
+    pub(crate) name: &'static str,
+    /// What it checks.
+    pub(crate) what: &'static str,
+    /// Does it.
+    pub(crate) run: fn(&mut Context) -> Result<Outcome>,
+}
+
+/// Every step.
+pub(crate) const ALL: &[Step] = &[
+    Step { name: "fmt", what: "the code is formatted", run: format },
+    Step { name: "tidy", what: "the project's own rules", run: |_| tidy::check().map(done) },
+    Step { name: "typos", what: "spelling", run: typos },
+    Step { name: "clippy", what: "no lint of any target", run: clippy },
+    Step { name: "deny", what: "licences, sources and bans of the dependencies", run: deny },
+    Step { name: "doc", what: "API documentation without warnings", run: api_docs },
+    Step { name: "book", what: "the mdBook builds", run: book },
+    Step { name: "doc-tests", what: "examples in the documentation", run: |_| build::doc_tests().map(Outcome::Done) },
+    Step { name: "tests", what: "every crate, without a GPU", run: tests },
+    Step { name: "lavapipe-256", what: "Vulkan and end-to-end tests, subgroups of 8", run: lavapipe_wide },
+    Step { name: "lavapipe-128", what: "Vulkan tests, subgroups of 4", run: lavapipe_narrow },
+    Step { name: "example", what: "the documented example, outside the workspace", run: example },
+    Step { name: "fuzz", what: "kept inputs again, then each target for a while", run: fuzz::run },
+];
+
+/// Packages whose tests need a Vulkan driver for most of what they check.
+const ON_VULKAN: [&str; 2] = ["biga-vulkan", "biga-tests"];
+
+fn done((): ()) -> Outcome {
+    Outcome::Done(Counts::default())
+}
+
+fn format(_: &mut Context) -> Result<Outcome> {
+    process::run(workspace::cargo().args(["fmt", "--all", "--check"])).map(done)
+}
+
+fn clippy(_: &mut Context) -> Result<Outcome> {
+    let mut command = workspace::cargo();
+    command.args(["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]);
+    process::run(&mut command).map(done)
+}
+
+fn typos(_: &mut Context) -> Result<Outcome> {
+    let program = tools::ensure_typos(&Cache::open()?)?;
+    process::run(std::process::Command::new(program).current_dir(workspace::root())).map(done)
+}
+
+fn deny(_: &mut Context) -> Result<Outcome> {
+    let program = tools::CARGO_DENY.ensure(&Cache::open()?)?;
+    // The dependencies are there once clippy has run; offline, nothing else can slip in.
+    let mut command = std::process::Command::new(program);
+    command.current_dir(workspace::root()).args(["--offline", "--all-features", "check"]);
+    process::run(command.args(["bans", "licenses", "sources"])).map(done)
+}
+
+fn api_docs(_: &mut Context) -> Result<Outcome> {
+    let mut command = workspace::cargo();
+    command.args(["doc", "--workspace", "--no-deps", "--document-private-items", "--quiet"]);
+    process::run(command.env("RUSTDOCFLAGS", "-D warnings")).map(done)
+}
+
+fn book(_: &mut Context) -> Result<Outcome> {
+    let cache = Cache::open()?;
+    let root = match graphics_root(&cache) {
+        Ok(root) => root,
+        Err(reason) => return Ok(Outcome::Unavailable(reason)),
+    };
+    let mut command = debian::Libraries::of(&root).command(&root.join("usr/bin/mdbook"));
+    let output = process::output(command.arg("build").arg(workspace::root().join("docs")))?;
+    let log = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    print!("{log}");
+    if !output.status.success() || log.contains("[WARN]") || log.contains("[ERROR]") {
+        bail!("mdbook failed or warned");
+    }
+    Ok(done(()))
+}
+
+fn tests(context: &mut Context) -> Result<Outcome> {
+    let environment = model_environment()?;
+    let suite = build::Suite { environment: &environment, ..Default::default() };
+    let binaries = built(context)?;
+    suite.run(binaries.iter().filter(|binary| !ON_VULKAN.contains(&binary.package.as_str()))).map(Outcome::Done)
+}
+
+fn lavapipe_wide(context: &mut Context) -> Result<Outcome> {
+    lavapipe(context, 256, &ON_VULKAN)
+}
+
+fn lavapipe_narrow(context: &mut Context) -> Result<Outcome> {
+    lavapipe(context, 128, &ON_VULKAN[..1])
+}
+
+fn lavapipe(context: &mut Context, vector_width_bits: u32, packages: &[&str]) -> Result<Outcome> {
+    let root = match graphics_root(&Cache::open()?) {
+        Ok(root) => root,
+        Err(reason) => return Ok(Outcome::Unavailable(reason)),
+    };
+    let libraries = debian::Libraries::of(&root);
+    let mut environment = model_environment()?;
+    environment.extend(libraries.lavapipe_environment(vector_width_bits));
+    environment.push(("BIGA_TEST_VULKAN", "llvmpipe".to_owned()));
+    let runner = libraries.runner();
+    let suite = build::Suite { runner: &runner, environment: &environment, ..Default::default() };
+    let binaries = built(context)?;
+    suite.run(binaries.iter().filter(|binary| packages.contains(&binary.package.as_str()))).map(Outcome::Done)
+}
+
+/// The root with Mesa, or why there is none.
+fn graphics_root(cache: &Cache) -> std::result::Result<std::path::PathBuf, String> {
+    debian::GRAPHICS.ensure(cache).map_err(|error| format!("{error:#}"))
+}
+
+fn built(context: &mut Context) -> Result<&[build::TestBinary]> {
+    if context.tests.is_none() {
+        context.tests = Some(build::build()?);
+    }
+    Ok(context.tests.as_deref().unwrap_or_default())
+}
+
+/// Where tests find real models and llama.cpp. In CI they are fetched; elsewhere what is in the cache
+/// is used, and tests that miss one say so.
+pub(crate) fn model_environment() -> Result<Vec<(&'static str, String)>> {
+    let cache = Cache::open()?;
+    let mut environment = Vec::new();
+    for (variable, model) in [("BIGA_SMOLLM2", &fetch::SMOLLM2), ("BIGA_GEMMA3", &fetch::GEMMA3)] {
+        let file = cache.path("models").join(model.file);
+        if workspace::in_ci() {
+            fetch::ensure(&cache, model)?;
+        } else if !file.is_file() {
+            eprintln!("{variable} is not set for the tests: run `cargo xtask fetch {}`", model.name);
+            continue;
+        }
+        environment.push((variable, file.display().to_string()));
+    }
+    let llama = if workspace::in_ci() { Some(debian::LLAMA.ensure(&cache)?) } else { debian::LLAMA.find(&cache) };
+    match llama {
+        Some(root) => environment.push(("BIGA_LLAMA_ROOT", root.display().to_string())),
+        None => eprintln!("BIGA_LLAMA_ROOT is not set for the tests: run `cargo xtask setup`"),
+    }
+    Ok(environment)
+}
+
+fn example(_: &mut Context) -> Result<Outcome> {
+    let manifest = workspace::root().join("examples/plan-and-run/Cargo.toml");
+    if !manifest.is_file() {
+        bail!("{} is missing", manifest.display());
+    }
+    let mut command = workspace::cargo();
+    command.args(["run", "--quiet", "--manifest-path"]).arg(&manifest).arg("--");
+    command.arg(fetch::ensure(&Cache::open()?, &fetch::SMOLLM2)?);
+    process::run(&mut command).map(done)
+}
