@@ -176,3 +176,6 @@ pub fn inv_freqs(head_dim: usize, base: f32, scaling: &RopeScaling) -> Arc<[f32]
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

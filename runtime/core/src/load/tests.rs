@@ -174,7 +174,7 @@ fn tiny_gguf() -> Writer {
     }
     for name in ["attn_norm", "ffn_norm"] {
         // In half precision: ops read vectors as f32, so these are converted.
-        let ones = vec![0x3c00_u16.to_le_bytes(); 32].concat();
+        let ones = [0x3c00_u16.to_le_bytes(); 32].concat();
         writer = writer.tensor(&format!("blk.0.{name}.weight"), &[32], 1, ones);
     }
     writer
@@ -238,4 +238,99 @@ fn split_files_and_experts_are_refused() {
     check(&write(&folder, &tiny_gguf().pair("split.count", Value::U16(3))), "split.count 3 is not supported");
     let experts = tiny_gguf().pair("llama.expert_count", Value::U32(8));
     check(&write(&folder, &experts), "llama.expert_count 8 is not supported");
+}
+
+/// Writes a fixture's tensors anew: renamed, with more, over several files.
+fn rewrite(folder: &Path, rename: impl Fn(&str) -> String, more: &[&str], n_shards: usize) {
+    use ::safetensors::{Dtype, SafeTensors, serialize_to_file, tensor::TensorView};
+    let path = folder.join("model.safetensors");
+    let bytes = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let parsed = SafeTensors::deserialize(&bytes).unwrap();
+    let zeros = [0; 24];
+    let mut tensors: Vec<(String, TensorView<'_>)> = parsed.iter().map(|(name, view)| (rename(name), view)).collect();
+    for name in more {
+        tensors.push((name.to_string(), TensorView::new(Dtype::F32, vec![2, 3], &zeros).unwrap()));
+    }
+    if n_shards == 1 {
+        return serialize_to_file(tensors, None, &path).unwrap();
+    }
+    let mut map = serde_json::Map::new();
+    for shard in 0..n_shards {
+        let name = format!("model-{shard}.safetensors");
+        let part: Vec<_> = tensors.iter().skip(shard).step_by(n_shards).cloned().collect();
+        map.extend(part.iter().map(|(tensor, _)| (tensor.clone(), name.clone().into())));
+        serialize_to_file(part, None, &folder.join(name)).unwrap();
+    }
+    let index = serde_json::json!({"metadata": {}, "weight_map": map});
+    fs::write(folder.join("model.safetensors.index.json"), index.to_string()).unwrap();
+}
+
+fn same_weights(a: &Model, b: &Model) {
+    assert_eq!(a.weights.iter().len(), b.weights.iter().len());
+    for id in (0..a.weights.iter().len()).map(super::graph::WeightId) {
+        assert_eq!(a.weights.bytes(id), b.weights.bytes(id), "{}", a.weights.get(id).name);
+    }
+}
+
+#[test]
+fn shards_give_the_same_weights() {
+    let folder = copy_of("tiny-mistral");
+    rewrite(folder.path(), str::to_owned, &[], 3);
+    same_weights(&load(folder.path()).unwrap(), &load(&fixture("tiny-mistral")).unwrap());
+}
+
+#[test]
+fn a_vision_tower_is_skipped_with_one_line() {
+    let towers = ["vision_tower.a", "vision_tower.b", "multi_modal_projector.c"];
+    for prefix in ["model.language_model.", "language_model.model."] {
+        let folder = copy_of("tiny-gemma3");
+        rewrite(folder.path(), |name| name.replacen("model.", prefix, 1), &towers, 1);
+        edit_config(folder.path(), |config| {
+            let text = std::mem::take(config);
+            config.insert("model_type".into(), "gemma3".into());
+            config.insert("text_config".into(), text.into());
+        });
+        let lines = Lines::default();
+        let model = tracing::subscriber::with_default(lines.clone(), || load(folder.path())).unwrap();
+        same_weights(&model, &load(&fixture("tiny-gemma3")).unwrap());
+        let lines = lines.0.lock().unwrap().clone();
+        let skipped: Vec<&String> = lines.iter().filter(|line| line.contains("skipped")).collect();
+        assert_eq!(skipped.len(), 1, "{lines:?}");
+        assert!(skipped[0].contains("n_tensors=3") && skipped[0].contains("bytes=72"), "{skipped:?}");
+    }
+}
+
+/// Collects log lines.
+#[derive(Clone, Default)]
+struct Lines(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Lines {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{field}={value:?} ");
+            }
+        }
+        let mut line = Line(String::new());
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
 }

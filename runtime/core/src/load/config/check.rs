@@ -36,13 +36,24 @@ pub(super) fn count(key: &str, value: u64, max: u64) -> Result<usize, LoadError>
 
 /// A finite number above zero that stays so as f32.
 pub(super) fn positive(key: &str, value: f64) -> Result<f32, LoadError> {
-    let single = value as f32;
-    // Subnormal divisors would turn frequencies and scales into infinities.
-    if single.is_normal() && single > 0.0 && single < 1e30 {
-        Ok(single)
-    } else {
-        Err(out_of_bounds(key, value, "must be a finite number above 0"))
+    within(key, value, f64::from(f32::MIN_POSITIVE), 1e30)
+}
+
+/// A rotary base. Below 1 the frequencies would grow instead of falling, at last to infinity.
+pub(super) fn rope_base(key: &str, value: f64) -> Result<f32, LoadError> {
+    within(key, value, 1.0, 1e12)
+}
+
+/// A divisor of frequencies.
+pub(super) fn rope_factor(key: &str, value: f64) -> Result<f32, LoadError> {
+    within(key, value, 1e-3, 1e6)
+}
+
+fn within(key: &str, value: f64, low: f64, high: f64) -> Result<f32, LoadError> {
+    if (low..=high).contains(&value) {
+        return Ok(value as f32);
     }
+    Err(out_of_bounds(key, format!("{value:?}"), format!("must be from {low:?} to {high:?}")))
 }
 
 /// Head geometry, each part already within its own bounds.

@@ -59,8 +59,8 @@ impl Keys<'_> {
         self.metadata.real(&self.key(name))
     }
 
-    fn positive(&self, name: &str, default: f64) -> Result<f32, LoadError> {
-        check::positive(&self.key(name), self.real(name)?.unwrap_or(default))
+    fn rope_base(&self, name: &str, default: f64) -> Result<f32, LoadError> {
+        check::rope_base(&self.key(name), self.real(name)?.unwrap_or(default))
     }
 
     fn softcap(&self, name: &str) -> Result<Option<f32>, LoadError> {
@@ -177,7 +177,7 @@ fn layers(
     tensors: &Tensors,
     bytes: &[u8],
 ) -> Result<Vec<LayerConfig>, LoadError> {
-    let base = keys.positive("rope.freq_base", DEFAULT_ROPE_BASE)?;
+    let base = keys.rope_base("rope.freq_base", DEFAULT_ROPE_BASE)?;
     let scaling = scaling(keys, head_dim, tensors, bytes)?;
     let global = inv_freqs(head_dim, base, &scaling);
     let window = match keys.metadata.unsigned(&keys.key("attention.sliding_window"))? {
@@ -190,7 +190,7 @@ fn layers(
     if family != Family::Gemma3 {
         return Ok(vec![LayerConfig { window: Some(window), inv_freqs: global }; n_layers]);
     }
-    let local_base = keys.positive("rope.freq_base_swa", GEMMA_LOCAL_ROPE_BASE)?;
+    let local_base = keys.rope_base("rope.freq_base_swa", GEMMA_LOCAL_ROPE_BASE)?;
     let local = inv_freqs(head_dim, local_base, &RopeScaling::None);
     let pattern_key = keys.key("attention.sliding_window_pattern");
     let slides: Vec<bool> = match keys.metadata.get(&pattern_key) {
@@ -221,7 +221,7 @@ fn scaling(keys: &Keys<'_>, head_dim: usize, tensors: &Tensors, bytes: &[u8]) ->
         // A factor without a type is the older way to say linear.
         Some("linear") | None => match keys.real(factor_name)? {
             // Writers put 0 where nothing is to be scaled.
-            Some(factor) if factor != 0.0 => check::positive(&keys.key(factor_name), factor)?,
+            Some(factor) if factor != 0.0 => check::rope_factor(&keys.key(factor_name), factor)?,
             _ => 1.0,
         },
         Some(other) => return Err(check::unsupported(&keys.key("rope.scaling.type"), other, "none, linear")),
@@ -247,5 +247,5 @@ fn divisors(head_dim: usize, tensors: &Tensors, bytes: &[u8]) -> Result<Option<V
     }
     let data = bytes.get(tensor.bytes.clone()).unwrap_or_default();
     let values = data.chunks_exact(4).filter_map(|four| four.try_into().ok()).map(f32::from_le_bytes);
-    values.map(|value| check::positive(NAME, value.into())).collect::<Result<_, _>>().map(Some)
+    values.map(|value| check::rope_factor(NAME, value.into())).collect::<Result<_, _>>().map(Some)
 }

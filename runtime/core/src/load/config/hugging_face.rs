@@ -54,8 +54,16 @@ impl<'a> Fields<'a> {
     }
 
     fn positive(&self, name: &str) -> Result<Option<f32>, LoadError> {
+        self.checked(name, check::positive)
+    }
+
+    fn rope_base(&self, name: &str) -> Result<Option<f32>, LoadError> {
+        self.checked(name, check::rope_base)
+    }
+
+    fn checked(&self, name: &str, check: fn(&str, f64) -> Result<f32, LoadError>) -> Result<Option<f32>, LoadError> {
         match self.typed(name, "a number", Value::as_f64)? {
-            Some(value) => check::positive(&self.key(name), value).map(Some),
+            Some(value) => check(&self.key(name), value).map(Some),
             None => Ok(None),
         }
     }
@@ -285,14 +293,14 @@ fn rope(family: Family, fields: &Fields<'_>, kind: LayerKind) -> Result<(f32, Ro
     let gemma = family == Family::Gemma3;
     let default_base = if gemma && kind == LayerKind::Full { 1e6 } else { 1e4 };
     let base_name = if gemma && kind == LayerKind::Sliding { "rope_local_base_freq" } else { "rope_theta" };
-    let base = fields.positive(base_name)?.unwrap_or(default_base);
+    let base = fields.rope_base(base_name)?.unwrap_or(default_base);
     if let Some(parameters) = fields.object("rope_parameters")? {
         let by_kind = match kind {
             LayerKind::Full => parameters.object("full_attention")?,
             LayerKind::Sliding => parameters.object("sliding_attention")?,
         };
         let parameters = by_kind.unwrap_or(parameters);
-        let base = parameters.positive("rope_theta")?.unwrap_or(base);
+        let base = parameters.rope_base("rope_theta")?.unwrap_or(base);
         return Ok((base, scaling(&parameters)?));
     }
     match fields.object("rope_scaling")? {
@@ -304,7 +312,7 @@ fn rope(family: Family, fields: &Fields<'_>, kind: LayerKind) -> Result<(f32, Ro
 
 fn scaling(fields: &Fields<'_>) -> Result<RopeScaling, LoadError> {
     let name = if fields.get("rope_type").is_some() { "rope_type" } else { "type" };
-    let require = |name| fields.positive(name)?.ok_or_else(|| fields.missing(name));
+    let require = |name| fields.checked(name, check::rope_factor)?.ok_or_else(|| fields.missing(name));
     if let Some(part) = fields.positive("partial_rotary_factor")?.filter(|&part| part != 1.0) {
         return Err(check::unsupported(&fields.key("partial_rotary_factor"), part, "1"));
     }
