@@ -1,1 +1,107 @@
-//! To be filled.
+//! The project's compute shaders as SPIR-V, one variant per storage format.
+//!
+//! The sources are in `glsl/`, compiled when this crate is built. This crate knows no device: sizes of
+//! workgroups and tiles are specialisation constants that the caller fills in, and the layout of each
+//! kernel's push constants is the `Push` block of its source.
+#![forbid(unsafe_code)]
+
+use biga_hal::DType;
+
+include!(concat!(env!("OUT_DIR"), "/table.rs"));
+
+/// A kernel in one of its variants.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kernel {
+    /// Rows of a table, by token id.
+    Embed(DType),
+    /// Product for few tokens: the lanes share a row.
+    MatVec(DType),
+    /// Product for drivers on the CPU: a lane owns a row.
+    MatMulRows(DType),
+    /// Product for many tokens: tiles in shared memory.
+    MatMulTile(DType),
+    /// RMS norm of rows.
+    RmsNorm,
+    /// RMS norm of the q and k heads of qkv rows.
+    QkNorm,
+    /// Rotary embedding.
+    Rope,
+    /// Stores k and v in a cache of this format.
+    KvAppend(DType),
+    /// Attention over a cache of this format.
+    Attention(DType),
+    /// Sum of two values.
+    Residual,
+    /// Gated activation.
+    Activate,
+    /// Rows that want logits.
+    SelectOutputs,
+    /// Reads a buffer, for measuring.
+    ReadBandwidth,
+}
+
+impl Kernel {
+    /// The name of its source, and its storage format, if it has one.
+    pub const fn source(self) -> (&'static str, Option<DType>) {
+        match self {
+            Kernel::Embed(format) => ("embed", Some(format)),
+            Kernel::MatVec(format) => ("matvec", Some(format)),
+            Kernel::MatMulRows(format) => ("matmul_rows", Some(format)),
+            Kernel::MatMulTile(format) => ("matmul_tile", Some(format)),
+            Kernel::RmsNorm => ("rms_norm", None),
+            Kernel::QkNorm => ("qk_norm", None),
+            Kernel::Rope => ("rope", None),
+            Kernel::KvAppend(format) => ("kv_append", Some(format)),
+            Kernel::Attention(format) => ("attention", Some(format)),
+            Kernel::Residual => ("residual", None),
+            Kernel::Activate => ("activate", None),
+            Kernel::SelectOutputs => ("select_outputs", None),
+            Kernel::ReadBandwidth => ("read_bandwidth", None),
+        }
+    }
+
+    /// Its SPIR-V, or `None` if it is not compiled for that format.
+    pub fn spirv(self) -> Option<&'static [u32]> {
+        let (name, format) = self.source();
+        let format = format.map_or("", DType::name);
+        SPIRV.iter().find(|(n, f, _)| *n == name && *f == format).map(|(_, _, words)| *words)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DType, Kernel};
+
+    #[test]
+    fn every_variant_is_compiled() {
+        const MAGIC: u32 = 0x0723_0203;
+        let mut kernels = vec![
+            Kernel::RmsNorm,
+            Kernel::QkNorm,
+            Kernel::Rope,
+            Kernel::Residual,
+            Kernel::Activate,
+            Kernel::SelectOutputs,
+            Kernel::ReadBandwidth,
+        ];
+        for format in DType::ALL {
+            kernels.extend([
+                Kernel::Embed(format),
+                Kernel::MatVec(format),
+                Kernel::MatMulRows(format),
+                Kernel::MatMulTile(format),
+            ]);
+        }
+        for format in DType::KV {
+            kernels.extend([Kernel::KvAppend(format), Kernel::Attention(format)]);
+        }
+        for kernel in kernels {
+            assert_eq!(kernel.spirv().map(|words| words[0]), Some(MAGIC), "{kernel:?}");
+        }
+    }
+
+    #[test]
+    fn a_cache_has_fewer_formats_than_weights() {
+        assert_eq!(Kernel::Attention(DType::Q4_K).spirv(), None);
+    }
+}

@@ -1,1 +1,37 @@
-//! To be filled.
+//! The Vulkan device: buffer device addresses instead of descriptors, segments recorded once and replayed.
+//!
+//! Order of reading: `probe` lists devices and says what limits them, `device` opens one, `buffer` holds
+//! memory, `weight` lays weights out, `lower` turns a segment into launches, `hazard` puts barriers
+//! between them, `executable` records them, `queue` and `fence` run and await them. All unsafe code is in
+//! `sys`, whose head lists what it relies on.
+//!
+//! The loader is opened at run time, so that a machine without Vulkan only lacks the device. Kernels
+//! never trust a step: counts are cut to the bucket, token ids and slots to their tables, and a block
+//! address of zero is skipped.
+#![deny(unsafe_code)]
+
+mod probe;
+
+mod device;
+
+mod buffer;
+
+mod weight;
+
+mod tuning;
+
+mod lower;
+
+mod hazard;
+
+mod executable;
+
+mod queue;
+
+mod fence;
+
+mod measure;
+
+mod sys;
+
+pub use device::{Kernels, VulkanBackend, VulkanOptions};

@@ -1,0 +1,607 @@
+//! The device and the backend that opens it.
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use ash::vk;
+use biga_hal::{
+    Backend, Buffer, BufferDesc, BufferSlice, Counters, DType, Device, DeviceId, DeviceInfo, Epoch, Error, Executable,
+    FencePoint, Measurement, OpKind, OpQuery, Result, Segment, Unavailable, Unsupported, WeightRole, WeightShape,
+};
+
+use crate::{
+    buffer::{HostUse, Ledger, VulkanBuffer, memory_types},
+    executable::{self, Pipelines, VulkanExecutable},
+    fence::VulkanTimeline,
+    lower, measure, probe,
+    queue::Queue,
+    sys::{
+        device::{CallError, LogicalDevice},
+        facts::Facts,
+        instance::{Instance, PhysicalDevice},
+        memory::Memory,
+        submit::{Command, Recording},
+    },
+    tuning::Tuning,
+    weight,
+};
+
+/// Bytes that one copy through the staging buffer moves.
+const STAGING_BYTES: u64 = 8 << 20;
+
+/// How long a set-up copy may take.
+const COPY_TIMEOUT_NS: u64 = 120_000_000_000;
+
+/// A table of constants with its device address.
+type Placed = (Arc<[f32]>, u64);
+
+/// Which product kernels to run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Kernels {
+    /// By the kind of device.
+    #[default]
+    Auto,
+    /// Those for GPUs.
+    Gpu,
+    /// Those for drivers that run on the CPU.
+    Software,
+}
+
+/// How to open devices.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct VulkanOptions {
+    /// Kernels.
+    pub kernels: Kernels,
+}
+
+/// Offers every Vulkan device of the machine.
+#[derive(Debug, Default)]
+pub struct VulkanBackend {
+    options: VulkanOptions,
+    /// By device index: the epoch of the last opening, and whether that device was lost.
+    opened: Mutex<BTreeMap<usize, (Epoch, Arc<AtomicBool>)>>,
+}
+
+/// A failed call as the error that the caller sees.
+pub(crate) fn driver_error(id: DeviceId, error: CallError) -> Error {
+    if error.result == vk::Result::ERROR_DEVICE_LOST {
+        return Error::DeviceLost { device: id, cause: format!("{}: {}", error.call, error.result) };
+    }
+    Error::Driver { device: id, call: error.call, cause: error.result.to_string() }
+}
+
+impl VulkanBackend {
+    /// A backend with the default options. Nothing is loaded before the first probe.
+    pub fn new() -> VulkanBackend {
+        VulkanBackend::default()
+    }
+
+    /// A backend that opens its devices with these options.
+    pub fn with_options(options: VulkanOptions) -> VulkanBackend {
+        VulkanBackend { options, opened: Mutex::default() }
+    }
+
+    fn devices() -> std::result::Result<Vec<(PhysicalDevice, Facts)>, Unavailable> {
+        let devices = Instance::new()?.physical_devices()?;
+        Ok(devices.into_iter().map(|device| (device.clone(), device.facts())).collect())
+    }
+
+    /// The epoch of a device that is opened now: one more than before if it was lost in between.
+    fn next_epoch(&self, index: usize) -> (Epoch, Arc<AtomicBool>) {
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let epoch = match opened.get(&index) {
+            Some((epoch, lost)) if lost.load(Ordering::Relaxed) => Epoch(epoch.0 + 1),
+            Some((epoch, lost)) => return (*epoch, Arc::clone(lost)),
+            None => Epoch::default(),
+        };
+        let lost = Arc::new(AtomicBool::new(false));
+        opened.insert(index, (epoch, Arc::clone(&lost)));
+        (epoch, lost)
+    }
+}
+
+impl Backend for VulkanBackend {
+    fn name(&self) -> &'static str {
+        "vulkan"
+    }
+
+    fn probe(&self) -> std::result::Result<Vec<DeviceInfo>, Unavailable> {
+        let devices = VulkanBackend::devices()?;
+        Ok(devices.iter().enumerate().map(|(i, (_, facts))| probe::info(i, facts)).collect())
+    }
+
+    fn open(&self, id: DeviceId) -> Result<Arc<dyn Device>> {
+        if id.backend != self.name() {
+            return Err(Error::NoSuchDevice(id));
+        }
+        let refuse = |call, cause| Error::Driver { device: id, call, cause };
+        let devices = VulkanBackend::devices().map_err(|error| refuse("vkCreateInstance", error.cause))?;
+        let (physical, facts) = devices.into_iter().nth(id.index).ok_or(Error::NoSuchDevice(id))?;
+        if !facts.missing.is_empty() {
+            return Err(refuse("vkCreateDevice", format!("the driver lacks {}", facts.missing.join(", "))));
+        }
+        let info = probe::info(id.index, &facts);
+        let tuning = Tuning::new(&facts, self.options.kernels);
+        let logical = physical.open(facts).map_err(|error| driver_error(id, error))?;
+        let (epoch, lost) = self.next_epoch(id.index);
+        tracing::info!(device = %id, name = info.name, driver = info.driver, subgroup = tuning.subgroup, "opened");
+        Ok(Arc::new(VulkanDevice::new(info, tuning, logical, epoch, lost)))
+    }
+}
+
+/// An open Vulkan device.
+#[derive(Debug)]
+pub(crate) struct VulkanDevice {
+    info: DeviceInfo,
+    tuning: Tuning,
+    epoch: Epoch,
+    /// Shared with the backend, which gives the next opening a new epoch.
+    lost: Arc<AtomicBool>,
+    ledger: Arc<Ledger>,
+    queue: Queue,
+    pipelines: Mutex<Pipelines>,
+    /// Made at the first copy that needs it.
+    staging: Mutex<Option<Arc<Memory>>>,
+    logical: Arc<LogicalDevice>,
+}
+
+impl VulkanDevice {
+    fn new(
+        info: DeviceInfo,
+        tuning: Tuning,
+        logical: Arc<LogicalDevice>,
+        epoch: Epoch,
+        lost: Arc<AtomicBool>,
+    ) -> VulkanDevice {
+        let queue = Queue::new(VulkanTimeline { id: info.id, logical: Arc::clone(&logical) });
+        VulkanDevice {
+            tuning,
+            epoch,
+            lost,
+            ledger: Arc::new(Ledger::new(info.memory_bytes)),
+            queue,
+            pipelines: Mutex::default(),
+            staging: Mutex::default(),
+            logical,
+            info,
+        }
+    }
+
+    /// Notes a loss, so that the next opening is a new epoch.
+    fn note<T>(&self, result: Result<T>) -> Result<T> {
+        if let Err(Error::DeviceLost { cause, .. }) = &result
+            && !self.lost.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(device = %self.info.id, cause, "device lost");
+        }
+        result
+    }
+
+    fn failed(&self, error: CallError) -> Error {
+        driver_error(self.info.id, error)
+    }
+
+    fn out_of_memory(&self, name: &str, requested_bytes: u64, available_bytes: u64) -> Error {
+        Error::OutOfMemory { device: self.info.id, name: name.to_owned(), requested_bytes, available_bytes }
+    }
+
+    /// The buffer as one of this very device, or why it is none.
+    fn own<'a>(&self, buffer: &'a Buffer) -> Result<&'a VulkanBuffer> {
+        let allocation = buffer.allocation();
+        let own = allocation.as_any().downcast_ref::<VulkanBuffer>();
+        match own {
+            Some(own) if Arc::ptr_eq(own.memory.device(), &self.logical) => Ok(own),
+            Some(own) if own.id == self.info.id && own.epoch != self.epoch => {
+                Err(Error::StaleHandle { device: self.info.id, handle: own.epoch, current: self.epoch })
+            }
+            _ => Err(Error::NotImportable {
+                device: self.info.id,
+                buffer: allocation.name().to_owned(),
+                cause: "the buffer is not one of this device".to_owned(),
+            }),
+        }
+    }
+
+    fn memory(&self, name: &str, size_bytes: u64, host: HostUse) -> Result<Memory> {
+        let facts = self.logical.facts();
+        let heaps: Vec<u64> = facts.heaps.iter().map(|heap| heap.size_bytes).collect();
+        // Whole 16 bytes, so that a fill covers all of it.
+        let padded = size_bytes.checked_next_multiple_of(16).unwrap_or(u64::MAX);
+        let mut last = None;
+        for memory_type in memory_types(&facts.memory_types, &heaps, host) {
+            let map = facts.memory_types[memory_type].flags.contains(vk::MemoryPropertyFlags::HOST_VISIBLE)
+                && facts.memory_types[memory_type].flags.contains(vk::MemoryPropertyFlags::HOST_COHERENT);
+            match Memory::allocate(&self.logical, padded, memory_type, map) {
+                Ok(memory) => return Ok(memory),
+                Err(error) if is_out_of_memory(error.result) => last = Some(error),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        tracing::debug!(device = %self.info.id, buffer = name, bytes = size_bytes, ?last, "no memory type has room");
+        Err(self.out_of_memory(name, size_bytes, self.ledger.left_bytes()))
+    }
+
+    fn run_now(&self, commands: Vec<Command>) -> Result<()> {
+        let recording = Recording::new(&self.logical, commands).map_err(|error| self.failed(error))?;
+        let value = recording.submit().map_err(|error| self.failed(error))?;
+        match self.logical.wait(value, COPY_TIMEOUT_NS).map_err(|error| self.failed(error))? {
+            true => Ok(()),
+            false => Err(Error::Timeout {
+                device: self.info.id,
+                expected: value,
+                seen: self.logical.reached().map_err(|error| self.failed(error))?,
+                timeout_ms: COPY_TIMEOUT_NS / 1_000_000,
+            }),
+        }
+    }
+
+    /// Calls `copy` for each part of a range that fits the staging buffer, which is made on first use.
+    fn staged(&self, size_bytes: u64, mut copy: impl FnMut(&Arc<Memory>, u64, u64) -> Result<()>) -> Result<()> {
+        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
+        if staging.is_none() {
+            *staging = Some(Arc::new(self.memory("staging", STAGING_BYTES, HostUse::Reads)?));
+        }
+        let Some(memory) = staging.as_ref() else { return Ok(()) };
+        let mut done = 0;
+        while done < size_bytes {
+            let part = (size_bytes - done).min(STAGING_BYTES);
+            copy(memory, done, part)?;
+            done += part;
+        }
+        Ok(())
+    }
+
+    /// Reading uncached memory is slower than copying it to cached memory first.
+    fn reads_fast(&self, memory: &Memory) -> bool {
+        let types = &self.logical.facts().memory_types;
+        types.get(memory.memory_type()).is_some_and(|t| t.flags.contains(vk::MemoryPropertyFlags::HOST_CACHED))
+    }
+
+    fn same_size(&self, slice: &BufferSlice, size_bytes: usize) -> Result<()> {
+        if slice.size_bytes() == size_bytes as u64 {
+            return Ok(());
+        }
+        Err(Error::OutOfRange {
+            buffer: slice.buffer().allocation().name().to_owned(),
+            offset: slice.offset(),
+            size_bytes: size_bytes as u64,
+            available_bytes: slice.size_bytes(),
+        })
+    }
+
+    fn write_at(&self, own: &VulkanBuffer, offset: u64, bytes: &[u8]) -> Result<()> {
+        if own.memory.write(offset, bytes) {
+            return Ok(());
+        }
+        self.staged(bytes.len() as u64, |staging, done, part| {
+            staging.write(0, &bytes[done as usize..(done + part) as usize]);
+            self.run_now(vec![Command::Copy {
+                from: Arc::clone(staging),
+                from_offset: 0,
+                to: Arc::clone(&own.memory),
+                to_offset: offset + done,
+                size_bytes: part,
+            }])
+        })
+    }
+
+    /// A small buffer of constants for kernels, and the address of each table in it.
+    fn constants(&self, tables: &[Arc<[f32]>]) -> Result<(Option<VulkanBuffer>, Vec<Placed>)> {
+        if tables.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        let mut bytes: Vec<u8> = Vec::new();
+        let mut offsets = Vec::with_capacity(tables.len());
+        for table in tables {
+            offsets.push(bytes.len() as u64);
+            bytes.extend(table.iter().flat_map(|value| value.to_le_bytes()));
+            bytes.resize(bytes.len().next_multiple_of(16), 0);
+        }
+        let buffer = self.allocate_own("constants", bytes.len().max(16) as u64, HostUse::None)?;
+        self.write_at(&buffer, 0, &bytes)?;
+        let address = buffer.memory.address();
+        let placed = tables.iter().cloned().zip(offsets.iter().map(|offset| address + offset)).collect();
+        Ok((Some(buffer), placed))
+    }
+
+    fn allocate_own(&self, name: &str, size_bytes: u64, host: HostUse) -> Result<VulkanBuffer> {
+        if size_bytes == 0 {
+            return Err(Error::OutOfRange { buffer: name.to_owned(), offset: 0, size_bytes: 0, available_bytes: 0 });
+        }
+        if size_bytes > self.info.max_allocation_bytes {
+            return Err(Error::TooLarge { what: "buffer", max_bytes: self.info.max_allocation_bytes });
+        }
+        let booking = self.ledger.book(size_bytes).map_err(|left| self.out_of_memory(name, size_bytes, left))?;
+        let memory = Arc::new(self.memory(name, size_bytes, host)?);
+        if !memory.zero() {
+            self.run_now(vec![Command::Zero(Arc::clone(&memory))])?;
+        }
+        Ok(VulkanBuffer {
+            name: name.to_owned(),
+            id: self.info.id,
+            epoch: self.epoch,
+            size_bytes,
+            host_declared: host != HostUse::None,
+            memory,
+            _booking: Some(booking),
+            _imported: None,
+        })
+    }
+
+    pub(crate) fn compile_segment(&self, segment: &Segment) -> Result<VulkanExecutable> {
+        for slice in executable::slices(segment) {
+            self.own(slice.buffer())?;
+        }
+        for bound in &segment.ops {
+            let dtypes: Vec<DType> = bound.weights.iter().map(|weight| weight.dtype).collect();
+            let kv = bound.kv.as_ref().map(|kv| kv.dtype);
+            self.supports(&OpQuery { kind: &bound.op.kind, weights: &dtypes, kv })?;
+        }
+        let (buffer, constants) = self.constants(&lower::constant_tables(segment))?;
+        let launches = lower::lower(segment, &self.tuning, &constants)?;
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut ready = Vec::with_capacity(launches.len());
+        for launch in launches {
+            let subgroup = self.tuning.subgroup;
+            let (kernel, constants) = (launch.kernel, &launch.constants);
+            let pipeline = pipelines.get(self.info.id, &self.logical, subgroup, kernel, constants)?;
+            ready.push((launch, pipeline));
+        }
+        drop(pipelines);
+        let identity = (self.info.id, self.epoch);
+        let executable = VulkanExecutable::record(identity, &self.logical, segment, ready, buffer)?;
+        tracing::debug!(
+            device = %self.info.id,
+            segment = segment.name,
+            n_tokens = segment.bucket.tokens,
+            dispatches = executable.dispatches().len(),
+            "compiled"
+        );
+        Ok(executable)
+    }
+
+    /// Reads a buffer once with `groups` workgroups; for measuring.
+    pub(crate) fn record_reading(&self, from: &Buffer, to: &Buffer, groups: u32) -> Result<Recording> {
+        let (from, to) = (self.own(from)?, self.own(to)?);
+        let lanes = self.tuning.reduction_lanes().max(self.tuning.lanes());
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let constants = [lanes, self.tuning.subgroup];
+        let kernel = biga_shaders::Kernel::ReadBandwidth;
+        let pipeline = pipelines.get(self.info.id, &self.logical, self.tuning.subgroup, kernel, &constants)?;
+        let (x, y) = (from.memory.address(), to.memory.address());
+        let quads = u32::try_from(from.size_bytes / 16).unwrap_or(u32::MAX);
+        let push = vec![x as u32, (x >> 32) as u32, y as u32, (y >> 32) as u32, quads];
+        let commands = vec![Command::Launch { pipeline, push, grid: [groups, 1, 1] }];
+        Recording::new(&self.logical, commands).map_err(|error| self.failed(error))
+    }
+
+    /// Submits a recording and waits.
+    pub(crate) fn run_recording(&self, recording: &Recording) -> Result<()> {
+        let value = recording.submit().map_err(|error| self.failed(error))?;
+        self.logical.wait(value, COPY_TIMEOUT_NS).map_err(|error| self.failed(error)).map(|_| ())
+    }
+}
+
+fn is_out_of_memory(result: vk::Result) -> bool {
+    matches!(
+        result,
+        vk::Result::ERROR_OUT_OF_DEVICE_MEMORY
+            | vk::Result::ERROR_OUT_OF_HOST_MEMORY
+            | vk::Result::ERROR_FEATURE_NOT_PRESENT
+            | vk::Result::ERROR_TOO_MANY_OBJECTS
+    )
+}
+
+/// Whether the kernels can run an op; the cause if not.
+fn supported(query: &OpQuery<'_>) -> std::result::Result<(), String> {
+    let shapes = query.kind.weights();
+    if shapes.len() != query.weights.len() {
+        return Err(format!("{} weights are given, {} are wanted", query.weights.len(), shapes.len()));
+    }
+    for (shape, dtype) in shapes.iter().zip(query.weights) {
+        if shape.role == WeightRole::Vector && *dtype != DType::F32 {
+            return Err(format!("no kernel reads a vector in {dtype}"));
+        }
+        if weight::size_bytes(shape, *dtype).is_none() {
+            return Err(format!("{} columns are no whole number of {dtype} quant blocks", shape.columns));
+        }
+    }
+    if query.kind.uses_kv() {
+        let dtype = query.kv.ok_or("no format of the KV cache is given")?;
+        if !DType::KV.contains(&dtype) {
+            return Err(format!("no kernel for a KV cache in {dtype}"));
+        }
+        if let OpKind::KvAppend { heads } | OpKind::Attention { heads, .. } = query.kind
+            && dtype.row_bytes(heads.head_dim).is_none()
+        {
+            return Err(format!("heads of {} are no whole number of {dtype} quant blocks", heads.head_dim));
+        }
+    }
+    match query.kind {
+        OpKind::Attention { heads, .. } if heads.head_dim > MAX_HEAD_DIM => {
+            Err(format!("heads of {} elements, at most {MAX_HEAD_DIM} fit a workgroup", heads.head_dim))
+        }
+        OpKind::Rope { heads, .. } if heads.head_dim % 2 != 0 => {
+            Err(format!("heads of {} elements have no pairs", heads.head_dim))
+        }
+        OpKind::Sample { .. } => Err("sampling runs on the host".to_owned()),
+        OpKind::Embed { .. }
+        | OpKind::RmsNorm { .. }
+        | OpKind::QkvProjection { .. }
+        | OpKind::QkNorm { .. }
+        | OpKind::Rope { .. }
+        | OpKind::KvAppend { .. }
+        | OpKind::Attention { .. }
+        | OpKind::OutputProjection { .. }
+        | OpKind::Residual { .. }
+        | OpKind::GateUp { .. }
+        | OpKind::Activate { .. }
+        | OpKind::Down { .. }
+        | OpKind::SelectOutputs { .. }
+        | OpKind::Head { .. } => Ok(()),
+        _ => Err("no kernel for this op".to_owned()),
+    }
+}
+
+/// The largest head whose partial results fit the shared memory that Vulkan guarantees.
+const MAX_HEAD_DIM: usize = 1024;
+
+impl Device for VulkanDevice {
+    fn info(&self) -> &DeviceInfo {
+        &self.info
+    }
+
+    fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    fn supports(&self, query: &OpQuery<'_>) -> std::result::Result<(), Unsupported> {
+        supported(query).map_err(|cause| Unsupported { op: query.kind.name(), device: self.info.id, cause })
+    }
+
+    fn allocate(&self, desc: &BufferDesc) -> Result<Buffer> {
+        self.note(self.allocate_own(&desc.name, desc.size_bytes, HostUse::of(desc))).map(Buffer::new)
+    }
+
+    fn import(&self, buffer: &Buffer) -> Result<Buffer> {
+        let allocation = buffer.allocation();
+        if allocation.as_any().is::<VulkanBuffer>() && allocation.owner() == Some(self.info.id) {
+            return self.own(buffer).map(|_| buffer.clone());
+        }
+        let refuse =
+            |cause: String| Error::NotImportable { device: self.info.id, buffer: allocation.name().to_owned(), cause };
+        let alignment = self.logical.facts().host_pointer_alignment;
+        let alignment = alignment.ok_or_else(|| refuse("the driver imports no host memory".to_owned()))?;
+        let range = allocation.host_range().ok_or_else(|| refuse("the host does not see it".to_owned()))?;
+        if !(range.address as u64).is_multiple_of(alignment) || !(range.size_bytes as u64).is_multiple_of(alignment) {
+            return Err(refuse(format!("address and size must be multiples of {alignment}")));
+        }
+        if !range.writable {
+            return Err(refuse("it is mapped read-only".to_owned()));
+        }
+        let memory = Memory::import(&self.logical, range.address, range.size_bytes as u64)
+            .map_err(|error| refuse(format!("{}: {}", error.call, error.result)))?;
+        Ok(Buffer::new(VulkanBuffer {
+            name: allocation.name().to_owned(),
+            id: self.info.id,
+            epoch: self.epoch,
+            size_bytes: range.size_bytes as u64,
+            host_declared: true,
+            memory: Arc::new(memory),
+            _booking: None,
+            _imported: Some(buffer.clone()),
+        }))
+    }
+
+    fn weight_size_bytes(&self, shape: &WeightShape, dtype: DType) -> u64 {
+        // A shape without a layout is refused by `supports`; its size is that of nothing.
+        weight::size_bytes(shape, dtype).unwrap_or(0) as u64
+    }
+
+    fn load_weight(&self, shape: &WeightShape, dtype: DType, source: &[u8], destination: &BufferSlice) -> Result<()> {
+        let own = self.own(destination.buffer())?;
+        let mismatch = |size_bytes: usize, available_bytes: u64| Error::OutOfRange {
+            buffer: own.name.clone(),
+            offset: destination.offset(),
+            size_bytes: size_bytes as u64,
+            available_bytes,
+        };
+        let in_file = dtype.row_bytes(shape.columns).and_then(|row| row.checked_mul(shape.rows));
+        if in_file != Some(source.len()) {
+            return Err(mismatch(source.len(), in_file.unwrap_or(0) as u64));
+        }
+        let size_bytes = weight::size_bytes(shape, dtype).ok_or_else(|| mismatch(source.len(), 0))?;
+        if size_bytes as u64 != destination.size_bytes() {
+            return Err(mismatch(size_bytes, destination.size_bytes()));
+        }
+        let stored = weight::repack(shape, dtype, source, |offset, bytes| {
+            self.write_at(own, destination.offset() + offset, bytes)
+        });
+        self.note(stored)
+    }
+
+    fn write(&self, destination: &BufferSlice, bytes: &[u8]) -> Result<()> {
+        let own = self.own(destination.buffer())?;
+        self.same_size(destination, bytes.len())?;
+        self.note(self.write_at(own, destination.offset(), bytes))
+    }
+
+    fn read(&self, source: &BufferSlice, bytes: &mut [u8]) -> Result<()> {
+        let own = self.own(source.buffer())?;
+        self.same_size(source, bytes.len())?;
+        // In place for host buffers whatever the memory; else only where that is not ruinous.
+        if (own.host_declared || self.reads_fast(&own.memory)) && own.memory.read(source.offset(), bytes) {
+            return Ok(());
+        }
+        let copied = self.staged(source.size_bytes(), |staging, done, part| {
+            self.run_now(vec![Command::Copy {
+                from: Arc::clone(&own.memory),
+                from_offset: source.offset() + done,
+                to: Arc::clone(staging),
+                to_offset: 0,
+                size_bytes: part,
+            }])?;
+            staging.read(0, &mut bytes[done as usize..(done + part) as usize]);
+            Ok(())
+        });
+        self.note(copied)
+    }
+
+    fn compile(&self, segment: &Segment) -> Result<Arc<dyn Executable>> {
+        let executable = self.note(self.compile_segment(segment))?;
+        Ok(Arc::new(executable))
+    }
+
+    fn submit(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<FencePoint> {
+        let own = executable.as_any().downcast_ref::<VulkanExecutable>();
+        let own = own.filter(|own| own.recording().belongs_to(&self.logical));
+        let Some(own) = own else {
+            let stale = executable.as_any().downcast_ref::<VulkanExecutable>();
+            return Err(match stale.filter(|stale| stale.device() == self.info.id && stale.epoch() != self.epoch) {
+                Some(stale) => Error::StaleHandle { device: self.info.id, handle: stale.epoch(), current: self.epoch },
+                None => Error::NoSuchDevice(executable.device()),
+            });
+        };
+        self.note(self.queue.submit(own, waits))
+    }
+
+    fn measure(&self, what: Measurement, progress: &mut dyn FnMut(f64)) -> Result<f64> {
+        self.note(measure::measure(self, what, progress))
+    }
+
+    fn counters(&self) -> Counters {
+        self.logical.counters()
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use biga_hal::{DType, Heads, OpKind, OpQuery};
+
+    use super::supported;
+
+    #[test]
+    fn what_cannot_run_says_why() {
+        let cause =
+            |kind: &OpKind, weights: &[DType], kv| supported(&OpQuery { kind, weights, kv }).err().unwrap_or_default();
+        assert_eq!(cause(&OpKind::Sample { vocab: 5 }, &[], None), "sampling runs on the host");
+        let down = OpKind::Down { ff: 64, width: 8 };
+        assert_eq!(cause(&down, &[DType::Q4_0], None), "");
+        assert_eq!(cause(&down, &[DType::Q4_K], None), "64 columns are no whole number of q4_k quant blocks");
+        let heads = Heads { n_heads: 2, n_kv_heads: 1, head_dim: 48 };
+        let append = OpKind::KvAppend { heads };
+        assert_eq!(cause(&append, &[], Some(DType::F16)), "");
+        assert!(cause(&append, &[], Some(DType::Q8_0)).contains("heads of 48"));
+        assert!(cause(&append, &[], Some(DType::Q4_0)).contains("q4_0"));
+    }
+}

@@ -1,0 +1,130 @@
+//! Measures a device: how fast it reads, computes, launches and answers.
+//!
+//! Each figure is the best of several runs: what the device can sustain, not what else the machine did.
+
+use std::{sync::Arc, time::Instant};
+
+use biga_hal::{
+    Accessors, BoundOp, BoundWeight, Bucket, Buffer, BufferDesc, DType, Device, DeviceKind, Measurement, Op, OpKind,
+    Result, Rows, Segment, StepHeader, StepLayout, StepLimits, WeightRole, WeightShape,
+};
+
+use crate::{device::VulkanDevice, executable::VulkanExecutable};
+
+/// Bytes read: more than any cache holds.
+const READ_BYTES: u64 = 256 << 20;
+const RUNS: usize = 5;
+/// Launches in one submission.
+const LAUNCHES: usize = 256;
+
+/// One figure, in the unit of [`biga_hal::Rates`].
+pub(crate) fn measure(device: &VulkanDevice, what: Measurement, progress: &mut dyn FnMut(f64)) -> Result<f64> {
+    match what {
+        Measurement::ReadBandwidth => read_bandwidth(device, progress),
+        Measurement::Arithmetic => arithmetic(device, progress),
+        Measurement::Launch => launch(device, progress),
+        Measurement::Submit => submit(device, progress),
+    }
+}
+
+fn buffer(device: &VulkanDevice, name: &str, size_bytes: u64) -> Result<Buffer> {
+    device.allocate(&BufferDesc { name: format!("measure {name}"), size_bytes, accessors: Accessors::default() })
+}
+
+/// The shortest of several runs after one that warms up.
+fn best_of(progress: &mut dyn FnMut(f64), runs: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+    run()?;
+    let mut best = f64::INFINITY;
+    for i in 0..runs {
+        let start = Instant::now();
+        run()?;
+        best = best.min(start.elapsed().as_secs_f64());
+        progress((i + 1) as f64 / runs as f64);
+    }
+    Ok(best.max(1e-9))
+}
+
+fn read_bandwidth(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
+    let info = device.info();
+    let size_bytes = READ_BYTES.min(info.memory_bytes / 4).min(info.max_allocation_bytes) / 16 * 16;
+    let from = buffer(device, "read", size_bytes)?;
+    let groups = if info.kind == DeviceKind::SoftwareGpu { 64 } else { 4096 };
+    let to = buffer(device, "sums", u64::from(groups) * 4)?;
+    let recording = device.record_reading(&from, &to, groups)?;
+    let seconds = best_of(progress, RUNS, || device.run_recording(&recording))?;
+    Ok(size_bytes as f64 / seconds)
+}
+
+/// A step buffer that says: so many tokens.
+fn step(device: &VulkanDevice, tokens: usize) -> Result<(Buffer, StepLayout)> {
+    let limits = StepLimits { max_tokens: tokens, max_outputs: 1, max_slots: 1, max_blocks: 1, n_tables: 1 };
+    let layout = StepLayout::new(limits)?;
+    let step = buffer(device, "step", layout.size_bytes as u64)?;
+    let header = StepHeader { n_tokens: u32::try_from(tokens).unwrap_or(u32::MAX), n_sequences: 1, n_outputs: 0 };
+    device.write(&step.slice(0, StepHeader::SIZE_BYTES as u64)?, &header.to_bytes())?;
+    Ok((step, layout))
+}
+
+fn compile(device: &VulkanDevice, tokens: usize, ops: Vec<BoundOp>) -> Result<VulkanExecutable> {
+    let (step, step_layout) = step(device, tokens)?;
+    let bucket = Bucket { tokens, sequences: 1, outputs: 1 };
+    device.compile_segment(&Segment { name: "measure".to_owned(), bucket, ops, step: step.whole(), step_layout })
+}
+
+fn run(device: &VulkanDevice, executable: &VulkanExecutable) -> Result<()> {
+    device.run_recording(executable.recording())
+}
+
+/// A product of the shape that prompts bring.
+fn arithmetic(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
+    let (size, tokens) = match device.info().kind {
+        DeviceKind::SoftwareGpu => (1024, 64),
+        _ => (4096, 512),
+    };
+    let kind = OpKind::Down { ff: size, width: size };
+    let shape = WeightShape { role: WeightRole::Matrix, rows: size, columns: size };
+    let weight = buffer(device, "weight", device.weight_size_bytes(&shape, DType::Q8_0))?;
+    let x = buffer(device, "x", (4 * tokens * size) as u64)?;
+    let y = buffer(device, "y", (4 * tokens * size) as u64)?;
+    let bound = BoundOp {
+        op: Arc::new(Op { kind, layer: None }),
+        rows: Rows::Tokens,
+        inputs: vec![x.whole()],
+        output: Some(y.whole()),
+        weights: vec![BoundWeight { slice: weight.whole(), dtype: DType::Q8_0, rows: size, columns: size }],
+        kv: None,
+    };
+    let executable = compile(device, tokens, vec![bound])?;
+    let seconds = best_of(progress, RUNS, || run(device, &executable))?;
+    Ok(2.0 * (size * size * tokens) as f64 / seconds)
+}
+
+fn residuals(device: &VulkanDevice, count: usize) -> Result<VulkanExecutable> {
+    let value = buffer(device, "value", 256)?;
+    let op = Arc::new(Op { kind: OpKind::Residual { width: 64 }, layer: None });
+    // Each adds the value to itself in place, so each waits for the one before.
+    let bound = BoundOp {
+        op,
+        rows: Rows::Tokens,
+        inputs: vec![value.whole(), value.whole()],
+        output: Some(value.whole()),
+        weights: Vec::new(),
+        kv: None,
+    };
+    compile(device, 1, vec![bound; count])
+}
+
+/// What each further launch with its barrier costs.
+fn launch(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
+    let many = residuals(device, LAUNCHES)?;
+    let one = residuals(device, 1)?;
+    let long = best_of(&mut |part| progress(part * 0.5), 4 * RUNS, || run(device, &many))?;
+    let short = best_of(&mut |part| progress(0.5 + part * 0.5), 4 * RUNS, || run(device, &one))?;
+    Ok(((long - short) / (LAUNCHES - 1) as f64).max(1e-9))
+}
+
+/// From a submission of nothing to its fence.
+fn submit(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
+    let empty = compile(device, 1, Vec::new())?;
+    best_of(progress, 20 * RUNS, || run(device, &empty))
+}

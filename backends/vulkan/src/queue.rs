@@ -1,0 +1,35 @@
+//! Submission: waits for other devices on the host, then one call.
+
+use std::{sync::Arc, time::Duration};
+
+use biga_hal::{DeviceId, FencePoint, Result, Timeline};
+
+use crate::{device::driver_error, executable::VulkanExecutable, fence::VulkanTimeline};
+
+/// How long a submission waits for another device.
+const FOREIGN_WAIT: Duration = Duration::from_secs(120);
+
+/// The one queue of a device.
+#[derive(Debug)]
+pub(crate) struct Queue {
+    id: DeviceId,
+    timeline: Arc<dyn Timeline>,
+}
+
+impl Queue {
+    /// Over the device's own timeline.
+    pub(crate) fn new(timeline: VulkanTimeline) -> Queue {
+        Queue { id: timeline.id, timeline: Arc::new(timeline) }
+    }
+
+    /// Submits after `waits`. Points of this device's own timeline need nothing: its submissions run in
+    /// order, and each recording opens with a barrier over what came before.
+    pub(crate) fn submit(&self, executable: &VulkanExecutable, waits: &[FencePoint]) -> Result<FencePoint> {
+        for point in waits.iter().filter(|point| !Arc::ptr_eq(&point.timeline, &self.timeline)) {
+            point.wait(FOREIGN_WAIT)?;
+        }
+        let value = executable.recording().submit().map_err(|error| driver_error(self.id, error))?;
+        tracing::trace!(device = %self.id, segment = executable.segment_name(), fence_value = value, "submitted");
+        Ok(FencePoint { timeline: Arc::clone(&self.timeline), value })
+    }
+}

@@ -1,0 +1,226 @@
+//! What a driver says of a physical device, as plain values.
+
+use std::ffi::CStr;
+
+use ash::vk;
+
+use super::instance::PhysicalDevice;
+
+/// A memory heap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Heap {
+    pub(crate) size_bytes: u64,
+    pub(crate) device_local: bool,
+    /// What the driver lets this process take, where it says so.
+    pub(crate) budget_bytes: Option<u64>,
+}
+
+/// A memory type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct MemoryType {
+    pub(crate) flags: vk::MemoryPropertyFlags,
+    pub(crate) heap: usize,
+}
+
+/// Everything the rest of the crate decides by.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) api_version: u32,
+    pub(crate) device_type: vk::PhysicalDeviceType,
+    pub(crate) vendor_id: u32,
+    pub(crate) device_id: u32,
+    pub(crate) name: String,
+    pub(crate) driver_name: String,
+    pub(crate) driver_info: String,
+    pub(crate) driver_version: u32,
+    pub(crate) extensions: Vec<String>,
+    /// Required features that are absent, by the names of the specification.
+    pub(crate) missing: Vec<&'static str>,
+    pub(crate) heaps: Vec<Heap>,
+    pub(crate) memory_types: Vec<MemoryType>,
+    pub(crate) max_allocation_bytes: u64,
+    pub(crate) max_buffer_bytes: u64,
+    pub(crate) max_shared_bytes: u32,
+    pub(crate) max_grid: [u32; 3],
+    pub(crate) subgroup_size: u32,
+    pub(crate) min_subgroup_size: u32,
+    pub(crate) max_subgroup_size: u32,
+    pub(crate) can_require_subgroup_size: bool,
+    pub(crate) dot_4x8_accelerated: Option<bool>,
+    /// Alignment of imported host memory, where the import is offered.
+    pub(crate) host_pointer_alignment: Option<u64>,
+    /// `MxNxK a*b->c`, for the subgroup scope.
+    pub(crate) matrix_shapes: Vec<String>,
+}
+
+impl Facts {
+    pub(crate) fn has_extension(&self, name: &CStr) -> bool {
+        self.extensions.iter().any(|extension| extension.as_bytes() == name.to_bytes())
+    }
+}
+
+fn text(characters: &[std::ffi::c_char]) -> String {
+    let bytes: Vec<u8> = characters.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl PhysicalDevice {
+    /// Asks the driver for everything.
+    pub(crate) fn facts(&self) -> Facts {
+        let instance = &self.instance.raw;
+        // SAFETY: `self.raw` was listed by `instance`, which `self` keeps alive; the same holds for all
+        // calls in this function.
+        let basic = unsafe { instance.get_physical_device_properties(self.raw) };
+        // SAFETY: as above.
+        let extensions = unsafe { instance.enumerate_device_extension_properties(self.raw) }.unwrap_or_default();
+        let extensions: Vec<String> = extensions.iter().map(|e| text(&e.extension_name)).collect();
+        let mut facts = Facts {
+            api_version: basic.api_version,
+            device_type: basic.device_type,
+            vendor_id: basic.vendor_id,
+            device_id: basic.device_id,
+            name: text(&basic.device_name),
+            driver_name: String::new(),
+            driver_info: String::new(),
+            driver_version: basic.driver_version,
+            extensions,
+            missing: Vec::new(),
+            heaps: Vec::new(),
+            memory_types: Vec::new(),
+            max_allocation_bytes: 0,
+            max_buffer_bytes: 0,
+            max_shared_bytes: basic.limits.max_compute_shared_memory_size,
+            max_grid: basic.limits.max_compute_work_group_count,
+            subgroup_size: 1,
+            min_subgroup_size: 1,
+            max_subgroup_size: 1,
+            can_require_subgroup_size: false,
+            dot_4x8_accelerated: None,
+            host_pointer_alignment: None,
+            matrix_shapes: Vec::new(),
+        };
+        self.ask_memory(&mut facts);
+        if basic.api_version < vk::API_VERSION_1_3 {
+            facts.missing.push("Vulkan 1.3");
+            return facts;
+        }
+        self.ask_properties(&mut facts);
+        self.ask_features(&mut facts);
+        self.ask_matrix_shapes(&mut facts);
+        facts
+    }
+
+    fn ask_memory(&self, facts: &mut Facts) {
+        let has_budget = facts.has_extension(ash::ext::memory_budget::NAME);
+        let mut budget = vk::PhysicalDeviceMemoryBudgetPropertiesEXT::default();
+        let mut properties = vk::PhysicalDeviceMemoryProperties2::default();
+        if has_budget {
+            properties = properties.push_next(&mut budget);
+        }
+        // SAFETY: the device was listed by the live instance; the chain holds only a structure whose
+        // extension the device offers.
+        unsafe { self.instance.raw.get_physical_device_memory_properties2(self.raw, &mut properties) };
+        let memory = properties.memory_properties;
+        facts.heaps = memory
+            .memory_heaps_as_slice()
+            .iter()
+            .enumerate()
+            .map(|(i, heap)| Heap {
+                size_bytes: heap.size,
+                device_local: heap.flags.contains(vk::MemoryHeapFlags::DEVICE_LOCAL),
+                budget_bytes: (has_budget && budget.heap_budget[i] > 0).then_some(budget.heap_budget[i]),
+            })
+            .collect();
+        facts.memory_types = memory
+            .memory_types_as_slice()
+            .iter()
+            .map(|t| MemoryType { flags: t.property_flags, heap: t.heap_index as usize })
+            .collect();
+    }
+
+    fn ask_properties(&self, facts: &mut Facts) {
+        let mut v11 = vk::PhysicalDeviceVulkan11Properties::default();
+        let mut v12 = vk::PhysicalDeviceVulkan12Properties::default();
+        let mut v13 = vk::PhysicalDeviceVulkan13Properties::default();
+        let mut host = vk::PhysicalDeviceExternalMemoryHostPropertiesEXT::default();
+        let can_import = facts.has_extension(ash::ext::external_memory_host::NAME);
+        let mut all =
+            vk::PhysicalDeviceProperties2::default().push_next(&mut v11).push_next(&mut v12).push_next(&mut v13);
+        if can_import {
+            all = all.push_next(&mut host);
+        }
+        // SAFETY: the device offers Vulkan 1.3 and each extension whose structure is in the chain.
+        unsafe { self.instance.raw.get_physical_device_properties2(self.raw, &mut all) };
+        facts.driver_name = text(&v12.driver_name);
+        facts.driver_info = text(&v12.driver_info);
+        facts.max_allocation_bytes = v11.max_memory_allocation_size;
+        facts.max_buffer_bytes = v13.max_buffer_size;
+        facts.subgroup_size = v11.subgroup_size;
+        facts.min_subgroup_size = v13.min_subgroup_size;
+        facts.max_subgroup_size = v13.max_subgroup_size;
+        facts.can_require_subgroup_size = v13.required_subgroup_size_stages.contains(vk::ShaderStageFlags::COMPUTE);
+        facts.dot_4x8_accelerated = Some(v13.integer_dot_product4x8_bit_packed_signed_accelerated == vk::TRUE);
+        facts.host_pointer_alignment = can_import.then_some(host.min_imported_host_pointer_alignment);
+        let wanted =
+            vk::SubgroupFeatureFlags::BASIC | vk::SubgroupFeatureFlags::ARITHMETIC | vk::SubgroupFeatureFlags::BALLOT;
+        if !v11.subgroup_supported_operations.contains(wanted)
+            || !v11.subgroup_supported_stages.contains(vk::ShaderStageFlags::COMPUTE)
+        {
+            facts.missing.push("subgroup arithmetic and ballot in compute shaders");
+        }
+    }
+
+    fn ask_features(&self, facts: &mut Facts) {
+        let mut v11 = vk::PhysicalDeviceVulkan11Features::default();
+        let mut v12 = vk::PhysicalDeviceVulkan12Features::default();
+        let mut v13 = vk::PhysicalDeviceVulkan13Features::default();
+        let mut all =
+            vk::PhysicalDeviceFeatures2::default().push_next(&mut v11).push_next(&mut v12).push_next(&mut v13);
+        // SAFETY: the device offers Vulkan 1.3, which defines every structure in the chain.
+        unsafe { self.instance.raw.get_physical_device_features2(self.raw, &mut all) };
+        let required = [
+            ("storageBuffer16BitAccess", v11.storage_buffer16_bit_access),
+            ("storageBuffer8BitAccess", v12.storage_buffer8_bit_access),
+            ("bufferDeviceAddress", v12.buffer_device_address),
+            ("timelineSemaphore", v12.timeline_semaphore),
+            ("scalarBlockLayout", v12.scalar_block_layout),
+            ("shaderFloat16", v12.shader_float16),
+            ("shaderInt8", v12.shader_int8),
+            ("synchronization2", v13.synchronization2),
+            ("maintenance4", v13.maintenance4),
+            ("subgroupSizeControl", v13.subgroup_size_control),
+            ("computeFullSubgroups", v13.compute_full_subgroups),
+        ];
+        facts.missing.extend(required.iter().filter(|(_, has)| *has == vk::FALSE).map(|(name, _)| *name));
+    }
+
+    fn ask_matrix_shapes(&self, facts: &mut Facts) {
+        if !facts.has_extension(ash::khr::cooperative_matrix::NAME) {
+            return;
+        }
+        let calls = ash::khr::cooperative_matrix::Instance::new(&self.instance.entry, &self.instance.raw);
+        // SAFETY: the device was listed by the live instance and offers the extension.
+        let shapes = unsafe { calls.get_physical_device_cooperative_matrix_properties(self.raw) }.unwrap_or_default();
+        facts.matrix_shapes = shapes
+            .iter()
+            .filter(|shape| shape.scope == vk::ScopeKHR::SUBGROUP)
+            .map(|s| {
+                let (a, b, c) = (component(s.a_type), component(s.b_type), component(s.result_type));
+                format!("{}x{}x{} {a}*{b}->{c}", s.m_size, s.n_size, s.k_size)
+            })
+            .collect();
+    }
+}
+
+fn component(kind: vk::ComponentTypeKHR) -> String {
+    match kind {
+        vk::ComponentTypeKHR::FLOAT16 => "f16".to_owned(),
+        vk::ComponentTypeKHR::FLOAT32 => "f32".to_owned(),
+        vk::ComponentTypeKHR::FLOAT64 => "f64".to_owned(),
+        vk::ComponentTypeKHR::SINT8 => "s8".to_owned(),
+        vk::ComponentTypeKHR::UINT8 => "u8".to_owned(),
+        vk::ComponentTypeKHR::SINT32 => "s32".to_owned(),
+        vk::ComponentTypeKHR::UINT32 => "u32".to_owned(),
+        other => format!("type {}", other.as_raw()),
+    }
+}

@@ -1,0 +1,75 @@
+//! Choices that depend on the kind of device: which product kernel, how many lanes a workgroup has.
+
+use biga_hal::DeviceKind;
+
+use crate::{device::Kernels, probe, sys::facts::Facts};
+
+/// What lowering needs to know of a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Tuning {
+    /// The subgroup size that pipelines ask for.
+    pub(crate) subgroup: u32,
+    /// True for drivers that run on the CPU, where shared memory and barriers are dear.
+    pub(crate) software: bool,
+    /// Workgroups along each axis.
+    pub(crate) max_grid: [u32; 3],
+    /// Shared memory of a workgroup.
+    pub(crate) max_shared_bytes: u32,
+}
+
+impl Tuning {
+    /// For a device.
+    pub(crate) fn new(facts: &Facts, kernels: Kernels) -> Tuning {
+        let software = match kernels {
+            Kernels::Auto => probe::kind(facts) == DeviceKind::SoftwareGpu,
+            Kernels::Gpu => false,
+            Kernels::Software => true,
+        };
+        // 32 where there is a choice: shorter reductions, and rows of small models fill it.
+        let (min, max) = (facts.min_subgroup_size, facts.max_subgroup_size);
+        let subgroup =
+            if facts.can_require_subgroup_size && min <= 32 && 32 <= max { 32 } else { facts.subgroup_size.max(1) };
+        Tuning { subgroup, software, max_grid: facts.max_grid, max_shared_bytes: facts.max_shared_bytes }
+    }
+
+    /// Lanes of element-wise kernels.
+    pub(crate) fn lanes(&self) -> u32 {
+        64.max(self.subgroup)
+    }
+
+    /// Lanes of kernels that sum over a row. One subgroup needs no shared memory.
+    pub(crate) fn reduction_lanes(&self) -> u32 {
+        if self.software { self.subgroup } else { 256.max(self.subgroup) }
+    }
+
+    /// Lanes of an attention workgroup, as many subgroups as its shared memory holds partial results of.
+    pub(crate) fn attention_lanes(&self, head_dim: u32) -> u32 {
+        if self.software {
+            return self.subgroup;
+        }
+        let subgroups = (256 / self.subgroup).max(1);
+        let fits = self.max_shared_bytes / 2 / (4 * (head_dim + 2)).max(1);
+        self.subgroup * subgroups.min(fits).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Kernels, Tuning};
+    use crate::probe::example_facts;
+
+    #[test]
+    fn a_width_of_32_is_taken_where_offered() {
+        let mut facts = example_facts();
+        assert_eq!(Tuning::new(&facts, Kernels::Auto).subgroup, 32);
+        (facts.subgroup_size, facts.min_subgroup_size, facts.max_subgroup_size) = (8, 8, 8);
+        assert_eq!(Tuning::new(&facts, Kernels::Auto).subgroup, 8);
+    }
+
+    #[test]
+    fn long_heads_get_fewer_subgroups() {
+        let tuning = Tuning::new(&example_facts(), Kernels::Gpu);
+        assert_eq!(tuning.attention_lanes(64), 256);
+        assert!(tuning.attention_lanes(4096) < 256);
+    }
+}

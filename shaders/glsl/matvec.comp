@@ -1,0 +1,43 @@
+#version 460
+// Few tokens, on a GPU: the lanes of a workgroup share a row's chunks, several rows a workgroup.
+// Neighbouring lanes read neighbouring quant blocks. Grid: x = rows / ROWS.
+#define WORKGROUP_SUM
+#include "product.glsl"
+
+layout(constant_id = 4) const uint ROWS = 4;
+
+void main() {
+    uint n = rows_of_step(pc.step_address, pc.header_word, pc.max_rows);
+    uint row0 = gl_WorkGroupID.x * ROWS;
+    float acc[ROWS][TOKENS];
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+            acc[r][t] = 0.0;
+        }
+    }
+    if (n == 0) {
+        return;
+    }
+    for (uint chunk = gl_LocalInvocationID.x; chunk < pc.chunks; chunk += gl_WorkGroupSize.x) {
+        [[unroll]] for (uint r = 0; r < ROWS; r++) {
+            vec4 w[8];
+            decode_chunk(min(row0 + r, pc.rows - 1), chunk, w);
+            [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+                vec4 sum = vec4(0.0);
+                uint token = min(t, n - 1);
+                [[unroll]] for (uint i = 0; i < 8; i++) {
+                    sum = fma(w[i], load_x(token, chunk * CHUNK + 4 * i), sum);
+                }
+                acc[r][t] += (sum.x + sum.y) + (sum.z + sum.w);
+            }
+        }
+    }
+    [[unroll]] for (uint r = 0; r < ROWS; r++) {
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+            float value = workgroup_sum(acc[r][t]);
+            if (gl_LocalInvocationID.x == 0 && row0 + r < pc.rows && t < n) {
+                store_y(t, row0 + r, value);
+            }
+        }
+    }
+}

@@ -1,0 +1,154 @@
+// Weights in the layout that `load_weight` gives them, decoded 32 columns (a chunk) at a time.
+//
+// Plain formats are rows padded with zeros to whole chunks. Quantised formats are the file's quant
+// blocks taken apart into planes, so that every load is aligned:
+//
+//   format  plane 0              plane 1           plane 2         plane 3
+//   q8_0    32 B quants          f16 scale
+//   q4_0    16 B nibbles         f16 scale
+//   q4_1    16 B nibbles         f16 scale, min
+//   q5_0    16 B nibbles         4 B fifth bits    f16 scale
+//   q5_1    16 B nibbles         4 B fifth bits    f16 scale, min
+//   q4_k    128 B nibbles        12 B scales       f16 scale, min
+//   q5_k    128 B nibbles        32 B fifth bits   12 B scales     f16 scale, min
+//   q6_k    128 B low nibbles    64 B high pairs   16 B scales     f16 scale
+//
+// The including kernel declares `pc.planes[4]` and `pc.chunks`, the chunks of a row.
+
+#define CHUNK 32
+
+vec4 bytes_to_vec4(uint word) {
+    return vec4(word & 0xFFu, (word >> 8) & 0xFFu, (word >> 16) & 0xFFu, word >> 24);
+}
+
+vec4 signed_bytes_to_vec4(uint word) {
+    int s = int(word);
+    return vec4(float(s << 24 >> 24), float(s << 16 >> 24), float(s << 8 >> 24), float(s >> 24));
+}
+
+// Four bits of `bits`, each moved to bit 4 of its byte.
+uint fifth_bits(uint bits) {
+    return ((bits & 1u) << 4) | ((bits & 2u) << 11) | ((bits & 4u) << 18) | ((bits & 8u) << 25);
+}
+
+#if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
+uint scale_byte(uvec2 plane, uint block, uint i) {
+    return (Words(plane).v[block * 3 + (i >> 2)] >> (8 * (i & 3))) & 0xFFu;
+}
+
+// The 6-bit scale and minimum of sub-block `i` out of the 12 packed bytes.
+vec2 scale_and_min(uvec2 plane, uint block, uint i) {
+    uint j = i & 3u;
+    uint a = scale_byte(plane, block, j);
+    uint b = scale_byte(plane, block, j + 4);
+    uint c = scale_byte(plane, block, j + 8);
+    bool low = i < 4;
+    uint scale = low ? (a & 63u) : ((c & 0xFu) | ((a >> 6) << 4));
+    uint minimum = low ? (b & 63u) : ((c >> 4) | ((b >> 6) << 4));
+    return vec2(scale, minimum);
+}
+#endif
+
+// The columns `32 * chunk ..` of `row`.
+void decode_chunk(uint row, uint chunk, out vec4 w[8]) {
+    uint block = row * pc.chunks + chunk;
+#if defined(FORMAT_F32)
+    [[unroll]] for (uint i = 0; i < 8; i++) {
+        w[i] = Vec4s(pc.planes[0]).v[block * 8 + i];
+    }
+#elif defined(FORMAT_F16)
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        uvec4 q = Quads(pc.planes[0]).v[block * 4 + i];
+        w[2 * i] = vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y));
+        w[2 * i + 1] = vec4(unpackHalf2x16(q.z), unpackHalf2x16(q.w));
+    }
+#elif defined(FORMAT_BF16)
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        uvec4 q = Quads(pc.planes[0]).v[block * 4 + i];
+        uvec4 even = q << 16;
+        uvec4 odd = q & 0xFFFF0000u;
+        w[2 * i] = uintBitsToFloat(uvec4(even.x, odd.x, even.y, odd.y));
+        w[2 * i + 1] = uintBitsToFloat(uvec4(even.z, odd.z, even.w, odd.w));
+    }
+#elif defined(FORMAT_Q8_0)
+    float scale = load_f16(pc.planes[1], block);
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        uvec4 q = Quads(pc.planes[0]).v[block * 2 + i];
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            w[4 * i + j] = scale * signed_bytes_to_vec4(q[j]);
+        }
+    }
+#elif defined(FORMAT_Q4_0)
+    float scale = load_f16(pc.planes[1], block);
+    uvec4 q = Quads(pc.planes[0]).v[block];
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        w[i] = scale * (bytes_to_vec4(q[i] & 0x0F0F0F0Fu) - 8.0);
+        w[4 + i] = scale * (bytes_to_vec4((q[i] >> 4) & 0x0F0F0F0Fu) - 8.0);
+    }
+#elif defined(FORMAT_Q4_1)
+    vec2 scale = unpackHalf2x16(Words(pc.planes[1]).v[block]);
+    uvec4 q = Quads(pc.planes[0]).v[block];
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        w[i] = scale.x * bytes_to_vec4(q[i] & 0x0F0F0F0Fu) + scale.y;
+        w[4 + i] = scale.x * bytes_to_vec4((q[i] >> 4) & 0x0F0F0F0Fu) + scale.y;
+    }
+#elif defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
+    uvec4 q = Quads(pc.planes[0]).v[block];
+    uint high = Words(pc.planes[1]).v[block];
+#if defined(FORMAT_Q5_0)
+    float scale = load_f16(pc.planes[2], block);
+    float minimum = -16.0 * scale;
+#else
+    vec2 scale_min = unpackHalf2x16(Words(pc.planes[2]).v[block]);
+    float scale = scale_min.x;
+    float minimum = scale_min.y;
+#endif
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        uint low_half = (q[i] & 0x0F0F0F0Fu) | fifth_bits(high >> (4 * i));
+        uint high_half = ((q[i] >> 4) & 0x0F0F0F0Fu) | fifth_bits(high >> (16 + 4 * i));
+        w[i] = scale * bytes_to_vec4(low_half) + minimum;
+        w[4 + i] = scale * bytes_to_vec4(high_half) + minimum;
+    }
+#elif defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
+    uint super_block = block >> 3;
+    uint sub = block & 7u;
+#if defined(FORMAT_Q4_K)
+    vec2 d = unpackHalf2x16(Words(pc.planes[2]).v[super_block]);
+    vec2 s = scale_and_min(pc.planes[1], super_block, sub);
+#else
+    vec2 d = unpackHalf2x16(Words(pc.planes[3]).v[super_block]);
+    vec2 s = scale_and_min(pc.planes[2], super_block, sub);
+#endif
+    float scale = d.x * s.x;
+    float minimum = d.y * s.y;
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        // Two sub-blocks share 32 bytes: the even one has the low nibbles, the odd one the high ones.
+        uvec4 q = (Quads(pc.planes[0]).v[super_block * 8 + (sub >> 1) * 2 + i] >> (4 * (sub & 1u))) & 0x0F0F0F0Fu;
+#if defined(FORMAT_Q5_K)
+        q |= ((Quads(pc.planes[1]).v[super_block * 2 + i] >> sub) & 0x01010101u) << 4;
+#endif
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            w[4 * i + j] = scale * bytes_to_vec4(q[j]) - minimum;
+        }
+    }
+#elif defined(FORMAT_Q6_K)
+    uint super_block = block >> 3;
+    uint sub = block & 7u;
+    uint part = sub & 3u;
+    float d = load_f16(pc.planes[3], super_block);
+    uint scale_word = Words(pc.planes[2]).v[super_block * 4 + (sub >> 1)] >> (16 * (sub & 1u));
+    int scales = int(scale_word);
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        // A half of the super-block: 64 bytes of nibbles, 32 bytes of bit pairs.
+        uvec4 low = Quads(pc.planes[0]).v[super_block * 8 + (sub >> 2) * 4 + (part & 1u) * 2 + i];
+        uvec4 high = Quads(pc.planes[1]).v[super_block * 4 + (sub >> 2) * 2 + i];
+        uvec4 q = ((low >> (4 * (part >> 1))) & 0x0F0F0F0Fu) | (((high >> (2 * part)) & 0x03030303u) << 4);
+        float scale = d * float(i == 0 ? (scales << 24 >> 24) : (scales << 16 >> 24));
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            w[4 * i + j] = scale * (bytes_to_vec4(q[j]) - 32.0);
+        }
+    }
+#else
+#error "no weight format chosen"
+#endif
+}
