@@ -142,7 +142,10 @@ impl Pool {
                 shared.wake.notify_all();
             }
         }
-        take_part(shared, job, 0)
+        let done = take_part(shared, Arc::clone(job), 0);
+        // The caller still holds the job, so nothing is freed here.
+        shared.job.lock().unwrap_or_else(PoisonError::into_inner).take();
+        done
     }
 }
 
@@ -159,12 +162,14 @@ impl Drop for Pool {
     }
 }
 
-/// Runs one worker's share and the closing barrier.
-fn take_part(shared: &Shared, job: &Arc<dyn Job>, worker: usize) -> bool {
+/// Runs one worker's share and the closing barrier. The job is let go before the barrier: afterwards its
+/// last owner may free it, and that must be the caller, never a worker in the middle of the next run.
+fn take_part(shared: &Shared, job: Arc<dyn Job>, worker: usize) -> bool {
     if catch_unwind(AssertUnwindSafe(|| job.run(worker, &shared.team))).is_err() {
         shared.team.broken.store(true, Ordering::Release);
         return false;
     }
+    drop(job);
     shared.team.meet()
 }
 
@@ -172,7 +177,7 @@ fn take_part(shared: &Shared, job: &Arc<dyn Job>, worker: usize) -> bool {
 fn serve(shared: &Shared, worker: usize) {
     let mut seen = 0;
     while let Some(job) = next_job(shared, &mut seen) {
-        if !take_part(shared, &job, worker) {
+        if !take_part(shared, job, worker) {
             return;
         }
     }
