@@ -23,6 +23,9 @@ pub mod execute;
 /// Logits become a token.
 pub mod sample;
 
+/// A prompt becomes a text.
+pub mod generate;
+
 mod error;
 
 pub use allocate::Engine;

@@ -16,6 +16,8 @@ pub mod config;
 
 pub mod graph;
 
+pub mod text;
+
 pub mod names;
 
 pub mod quantize;
@@ -30,6 +32,7 @@ use std::path::{Path, PathBuf};
 
 use biga_map::MappedFile;
 
+use chat::{ChatError, ChatTemplate};
 use config::Config;
 use error::LoadError;
 use gguf::{Gguf, Metadata};
@@ -37,6 +40,8 @@ use graph::Graph;
 use names::Naming;
 use quantize::Quantize;
 use safetensors::Checkpoint;
+use text::Text;
+use tokenizer::Tokenizer;
 use weights::Weights;
 
 const CONFIG: &str = "config.json";
@@ -71,6 +76,10 @@ pub struct Model {
     pub weights: Weights,
     /// A GGUF file's metadata.
     pub metadata: Option<Metadata>,
+    /// `None` if the model has none: it can be run on token ids.
+    pub tokenizer: Option<Tokenizer>,
+    /// `None` if the model has none. An error if it has one that cannot be used; raw prompts need none.
+    pub chat_template: Result<Option<ChatTemplate>, ChatError>,
 }
 
 impl Model {
@@ -90,12 +99,13 @@ impl Model {
         } else {
             Source::gguf(path)?
         };
-        let Source { config, naming, files, tensors, metadata } = source;
+        let Source { config, naming, files, tensors, metadata, text } = source;
+        let Text { tokenizer, chat_template } = text;
         let graph = Graph::of(&config);
         let weights = Weights::find(&graph, &naming, files, &tensors, options.quantize, progress)?;
         let (family, layers, bytes) = (config.family.name(), config.layers.len(), weights.size_bytes());
         tracing::info!(name = %config.name, family, layers, bytes, "model loaded");
-        Ok(Model { path: path.to_path_buf(), config, graph, weights, metadata })
+        Ok(Model { path: path.to_path_buf(), config, graph, weights, metadata, tokenizer, chat_template })
     }
 }
 
@@ -118,6 +128,7 @@ struct Source {
     files: Vec<MappedFile>,
     tensors: tensors::Tensors,
     metadata: Option<Metadata>,
+    text: Text,
 }
 
 impl Source {
@@ -133,7 +144,8 @@ impl Source {
             return Err(LoadError::Unsupported { what, value, supported: "1, files that hold all tensors".to_owned() });
         }
         let config = Config::from_gguf(&metadata, &tensors, file.bytes())?;
-        Ok(Source { config, naming: Naming::Gguf, files: vec![file], tensors, metadata: Some(metadata) })
+        let text = Text::of_gguf(&metadata)?;
+        Ok(Source { config, naming: Naming::Gguf, files: vec![file], tensors, metadata: Some(metadata), text })
     }
 
     fn checkpoint(path: &Path) -> Result<Source, LoadError> {
@@ -151,7 +163,8 @@ impl Source {
         let checkpoint = if path.is_dir() { Checkpoint::open(&folder)? } else { Checkpoint::open_file(path)? };
         let Checkpoint { files, tensors } = checkpoint;
         let naming = Naming::of_checkpoint(&config, &tensors);
-        Ok(Source { config, naming, files, tensors, metadata: None })
+        let text = Text::of_folder(&folder)?;
+        Ok(Source { config, naming, files, tensors, metadata: None, text })
     }
 }
 

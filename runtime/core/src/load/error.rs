@@ -12,6 +12,9 @@ pub enum LoadError {
     /// A slice of a file's memory could not be made.
     #[error(transparent)]
     Memory(#[from] biga_hal::Error),
+    /// The tokenizer that the model brings cannot be used.
+    #[error(transparent)]
+    Tokenizer(#[from] super::tokenizer::TokenizerError),
     /// A file could not be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
