@@ -8,6 +8,8 @@ pub mod request;
 
 pub mod types;
 
+mod placement;
+
 pub use request::{Capabilities, PlaceRule, PlanError, PlanRequest, PlannedWeight, Policy};
 pub use types::{
     Arena, Crossing, CrossingMethod, Fallback, KvGroup, Limits, Location, MemoryUse, Phase, PhasePlan, Placement, Plan,
