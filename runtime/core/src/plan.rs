@@ -4,12 +4,44 @@
 //! values cross devices; where every weight and every layer's KV lives; and where each value lies in
 //! memory. All phases are planned together, because weights and KV are shared between them.
 
+//!
+//! The order of the work: [`Plan::build`] tabulates what devices can do (`inputs`), turns rules, policy and
+//! the cost model into an abstract problem (`decide`), solves it exactly (`placement`), and derives reasons,
+//! segments, crossings, KV groups, lifetimes and memory from the answer.
+
 pub mod request;
 
 pub mod types;
 
+mod inputs;
+
+mod rules;
+
+mod cost;
+
+mod decide;
+
 mod placement;
 
+mod reason;
+
+mod segment;
+
+mod lifetime;
+
+mod kv;
+
+mod budget;
+
+mod build;
+
+mod verify;
+
+#[cfg(test)]
+mod tests;
+
+pub use budget::kv_blocks;
+pub use cost::{DECODE_STEPS, buckets};
 pub use request::{Capabilities, PlaceRule, PlanError, PlanRequest, PlannedWeight, Policy};
 pub use types::{
     Arena, Crossing, CrossingMethod, Fallback, KvGroup, Limits, Location, MemoryUse, Phase, PhasePlan, Placement, Plan,

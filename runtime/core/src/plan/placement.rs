@@ -83,6 +83,11 @@ impl Problem {
         memory
     }
 
+    /// Device of each variable under the given choices.
+    pub(crate) fn devices(&self, choices: &[usize]) -> Vec<usize> {
+        self.variables.iter().zip(choices).map(|(variable, &choice)| variable.choices[choice].device).collect()
+    }
+
     /// True if the memory is within every budget.
     pub(crate) fn fits(&self, memory: &[u64]) -> bool {
         memory.iter().zip(&self.budgets).all(|(used, budget)| used <= budget)

@@ -146,6 +146,24 @@ pub enum PlanError {
         /// As typed.
         rule: String,
     },
+    /// A limit of the request that must be at least one.
+    #[error("{what}: 0 asked, at least 1")]
+    Zero {
+        /// What.
+        what: &'static str,
+    },
+    /// A graph or request that contradicts itself.
+    #[error("no plan for this graph: {cause}")]
+    Graph {
+        /// What is wrong.
+        cause: String,
+    },
+    /// A placement that breaks one of a plan's own rules.
+    #[error("broken plan: {cause}")]
+    Broken {
+        /// What is wrong.
+        cause: String,
+    },
     /// No device takes part.
     #[error("no device takes part")]
     NoDevice,
@@ -198,9 +216,13 @@ impl PlanError {
             PlanError::UnknownPolicy { .. }
             | PlanError::BadRule { .. }
             | PlanError::RuleMatchesNothing { .. }
+            | PlanError::Zero { .. }
             | PlanError::Limit { .. } => ErrorKind::Usage,
             PlanError::Strict { .. } | PlanError::NoDevice => ErrorKind::DeviceUnavailable,
-            PlanError::Unplaceable { .. } | PlanError::DoesNotFit { .. } => ErrorKind::Failed,
+            PlanError::Unplaceable { .. }
+            | PlanError::DoesNotFit { .. }
+            | PlanError::Graph { .. }
+            | PlanError::Broken { .. } => ErrorKind::Failed,
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use biga_hal::{Bucket, DType, DeviceId, DeviceInfo};
 
-use super::request::Policy;
+use super::{inputs::Retained, request::Policy};
 use crate::load::graph::{OpId, WeightId};
 
 /// Which of the two shapes of work a step has; they are limited by different things.
@@ -98,7 +98,8 @@ pub enum CrossingMethod {
     Copy,
 }
 
-/// A value made on one device and read on another.
+/// A value made on one device and read on another. A KV append has no value; where its reader runs on
+/// another device, its crossing orders the two and moves nothing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Crossing {
     /// The value.
@@ -123,7 +124,8 @@ pub struct Arena {
     pub owner: usize,
     /// Other devices that reach it, sorted; the CPU among them means host-visible memory.
     pub accessors: Vec<usize>,
-    /// True if the engine itself reads it (logits).
+    /// True if the engine itself reads or writes it: logits that the host samples from, and values that
+    /// the host copies to or from another device.
     pub host_reads: bool,
     /// Size.
     pub size_bytes: u64,
@@ -268,4 +270,6 @@ pub struct Plan {
     pub fallbacks: Vec<Fallback>,
     /// False if the search had to be cut short, so that a better placement may exist.
     pub optimal: bool,
+    /// What it was made from, for [`Plan::place`].
+    pub(super) inputs: Retained,
 }

@@ -1,0 +1,309 @@
+//! `Plan::build`: decide, then derive everything else from the decision, then check that it fits.
+
+use std::sync::Arc;
+
+use biga_hal::{Bucket, DType, DeviceId, Unavailable};
+
+use super::{
+    budget,
+    cost::{Work, buckets, entry_s, limit_s},
+    decide::{Binding, Decision, instance},
+    inputs::{Inputs, Retained, kv_heads},
+    kv,
+    lifetime::{Order, lay_out},
+    placement::{Failure, Problem, Solution, solve},
+    reason::{Overflow, Verdict, fallbacks, refuse_impossible, refuse_overflow},
+    request::{PlaceRule, PlanError, PlanRequest, Policy},
+    segment::{crossings, segment_of, segments},
+    types::{KvGroup, Phase, PhasePlan, Placement, Plan, PlannedDevice, Reason, WeightHome},
+};
+use crate::load::graph::{OpId, WeightId};
+
+/// Attempts with more memory set aside for values, whose arenas depend on the placement.
+const MAX_ATTEMPTS: usize = 6;
+
+impl Plan {
+    /// Makes the plan.
+    ///
+    /// # Errors
+    /// [`PlanError`]: a wish that cannot be met under `strict`, an op that no device can run, a model that
+    /// does not fit, a rule that names nothing.
+    pub fn build(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
+        solve_inputs(&Arc::new(Inputs::of(request)?))
+    }
+
+    /// The plan with one more rule (or several, separated by commas), which go before all earlier ones:
+    /// `plan.place("attention=cpu")`. Everything else is decided again under the same policy.
+    ///
+    /// # Errors
+    /// As [`Plan::build`], and [`PlanError::BadRule`].
+    pub fn place(&self, rules: &str) -> Result<Plan, PlanError> {
+        let mut inputs = Inputs::clone(&self.inputs.0);
+        inputs.rules.extend(PlaceRule::parse_list(rules)?);
+        solve_inputs(&Arc::new(inputs))
+    }
+
+    /// The plan for the same machine without a device, as after its loss. `cause` says why it is gone.
+    ///
+    /// # Errors
+    /// As [`Plan::build`].
+    pub fn without(&self, device: DeviceId, cause: &str) -> Result<Plan, PlanError> {
+        let mut inputs = Inputs::clone(&self.inputs.0);
+        let Some(index) = inputs.topology.devices.iter().position(|info| info.id == device) else {
+            return Ok(self.clone());
+        };
+        inputs.topology.devices.remove(index);
+        inputs.topology.links.retain(|link| link.from != device && link.to != device);
+        inputs.topology.unavailable.push((device.backend, Unavailable { cause: cause.to_owned(), remedy: None }));
+        if inputs.topology.devices.is_empty() {
+            return Err(PlanError::NoDevice);
+        }
+        for answers in &mut inputs.answers {
+            answers.remove(index);
+        }
+        for bytes in &mut inputs.weight_bytes {
+            bytes.remove(index);
+        }
+        solve_inputs(&Arc::new(inputs))
+    }
+
+    /// The rules that it was made under, later ones winning.
+    pub fn rules(&self) -> &[PlaceRule] {
+        &self.inputs.0.rules
+    }
+
+    /// True if it refuses fallbacks.
+    pub fn is_strict(&self) -> bool {
+        self.inputs.0.strict
+    }
+}
+
+fn solve_inputs(inputs: &Arc<Inputs>) -> Result<Plan, PlanError> {
+    let decision = Decision::of(inputs)?;
+    if inputs.strict {
+        refuse_impossible(&decision)?;
+    }
+    let budgets = budget::budgets(inputs);
+    let mut reserved = vec![step_bytes(inputs, 1)?; budgets.len()];
+    for attempt in 0..MAX_ATTEMPTS {
+        let decided = decide(&decision, &reserved)?;
+        let mut plan = derive(&decision, &decided, inputs)?;
+        // A first answer that fits is best of all; with memory set aside something better may have been missed.
+        plan.optimal = decided.solution.optimal && attempt == 0;
+        let mut fits = true;
+        for (device, used) in plan.memory.iter().enumerate() {
+            if used.total_bytes() > budgets[device] {
+                fits = false;
+                let small = used.values_bytes.saturating_add(used.other_bytes);
+                reserved[device] = small.max(reserved[device].saturating_add(reserved[device] / 8 + 1));
+            }
+        }
+        if fits {
+            return accept(plan, &decision);
+        }
+    }
+    Err(no_plan(&decision, &reserved, Failure::Memory))
+}
+
+/// Under `strict`, refuses what is left of fallbacks.
+fn accept(plan: Plan, decision: &Decision<'_>) -> Result<Plan, PlanError> {
+    if decision.inputs.strict {
+        for phase in &plan.phases {
+            for (op, placement) in phase.placements.iter().enumerate() {
+                if let Reason::Fallback { wanted, cause } = &placement.reason {
+                    let op = decision.inputs.op_label(OpId(op));
+                    return Err(PlanError::Strict { op, wanted: wanted.clone(), cause: cause.clone() });
+                }
+            }
+        }
+    }
+    Ok(plan)
+}
+
+/// A solved placement problem.
+struct Decided {
+    solution: Solution,
+    /// By variable.
+    devices: Vec<usize>,
+    /// Set if not every possible wish could be met.
+    overflow: Option<Overflow>,
+}
+
+/// Solves with wishes as musts; if that is impossible, with wishes as strong preferences.
+fn decide(decision: &Decision<'_>, reserved: &[u64]) -> Result<Decided, PlanError> {
+    let solved = |problem: &Problem, overflow: Option<Overflow>| {
+        solve(problem).map(|solution| Decided { devices: problem.devices(&solution.choices), solution, overflow })
+    };
+    let musts = decision.problem(Binding::Wanted, reserved);
+    let mut failure = match solved(&musts, None) {
+        Ok(decided) => return Ok(decided),
+        Err(failure) => failure,
+    };
+    if decision.variable_wants.iter().all(Option::is_none) {
+        return Err(no_plan(decision, reserved, failure));
+    }
+    let overflow = Overflow::of(&musts, failure);
+    if let (true, Some(refusal)) = (decision.inputs.strict, refuse_overflow(decision, &overflow)) {
+        return Err(refusal);
+    }
+    let bindings: &[Binding] = match decision.inputs.policy {
+        Policy::Gpu | Policy::Cpu => &[Binding::Layers, Binding::Free],
+        Policy::Auto | Policy::Hybrid => &[Binding::Free],
+    };
+    for &binding in bindings {
+        match solved(&decision.problem(binding, reserved), Some(overflow.clone())) {
+            Ok(decided) => return Ok(decided),
+            Err(other) => failure = other,
+        }
+    }
+    Err(no_plan(decision, reserved, failure))
+}
+
+/// Everything that follows from the decision.
+fn derive(decision: &Decision<'_>, decided: &Decided, inputs: &Arc<Inputs>) -> Result<Plan, PlanError> {
+    let budgets = budget::budgets(inputs);
+    let planned = |(info, &budget_bytes): (&biga_hal::DeviceInfo, &u64)| PlannedDevice { info: info.clone(), budget_bytes };
+    let weights = weight_homes(decision, &decided.devices);
+    let kv = kv::groups(decision, &decided.devices, &decided.solution.choices);
+    let verdict = Verdict { decision, devices: &decided.devices, overflow: decided.overflow.as_ref() };
+    let by_phase: Vec<PhaseShape> = Phase::ALL.iter().map(|&phase| PhaseShape::of(&verdict, phase)).collect();
+    let kv_dtypes = kv_dtypes(inputs, &kv);
+    let phases: Vec<PhasePlan> = buckets(&inputs.limits)
+        .into_iter()
+        .map(|(phase, bucket)| by_phase[phase.index()].plan(inputs, phase, bucket, &kv_dtypes))
+        .collect();
+    let step_bytes = step_bytes(inputs, kv.len())?;
+    let memory = budget::memory(budgets.len(), &inputs.limits, &weights, &kv, &phases, step_bytes);
+    Ok(Plan {
+        model: inputs.model.clone(),
+        policy: inputs.policy,
+        limits: inputs.limits,
+        devices: inputs.topology.devices.iter().zip(&budgets).map(planned).collect(),
+        fallbacks: fallbacks(decision, &phases),
+        phases,
+        weights,
+        kv,
+        memory,
+        optimal: decided.solution.optimal,
+        inputs: Retained(inputs.clone()),
+    })
+}
+
+/// What all buckets of a phase have in common.
+struct PhaseShape {
+    devices: Vec<usize>,
+    placements: Vec<Placement>,
+    segments: Vec<super::types::SegmentPlan>,
+    segment_of: Vec<usize>,
+}
+
+impl PhaseShape {
+    fn of(verdict: &Verdict<'_>, phase: Phase) -> PhaseShape {
+        let decision = verdict.decision;
+        let placements: Vec<Placement> = decision
+            .inputs
+            .graph
+            .ops()
+            .map(|(op, _)| Placement {
+                device: verdict.devices[decision.variable_of[instance(op, phase)]],
+                reason: verdict.reason(op, phase),
+            })
+            .collect();
+        let devices: Vec<usize> = placements.iter().map(|placement| placement.device).collect();
+        let segments = segments(&devices);
+        let segment_of = segment_of(&segments, devices.len());
+        PhaseShape { devices, placements, segments, segment_of }
+    }
+
+    fn plan(&self, inputs: &Inputs, phase: Phase, bucket: Bucket, kv_dtypes: &[DType]) -> PhasePlan {
+        let crossings = crossings(inputs, &self.devices, &self.segment_of, bucket);
+        let order = Order::of(&self.segments, &self.segment_of, &crossings);
+        let (values, arenas) = lay_out(inputs, &self.devices, &order, bucket);
+        let own_s: f64 = inputs
+            .graph
+            .ops()
+            .map(|(op, node)| {
+                let rates = &inputs.topology.devices[self.devices[op.0]].rates;
+                Work::of(inputs, op, bucket, kv_dtypes[op.0]).seconds(rates) + entry_s(node, rates)
+            })
+            .sum();
+        let crossing_s: f64 = crossings.iter().map(|crossing| crossing.predicted_s).sum();
+        PhasePlan {
+            phase,
+            bucket,
+            placements: self.placements.clone(),
+            segments: self.segments.clone(),
+            crossings,
+            values,
+            arenas,
+            predicted_s: own_s + crossing_s,
+            limit_s: limit_s(inputs, bucket, |op| kv_dtypes[op.0]),
+        }
+    }
+}
+
+/// Format of the KV that each op uses; meaningless for the others.
+fn kv_dtypes(inputs: &Inputs, groups: &[KvGroup]) -> Vec<DType> {
+    let of_layer = |layer: Option<usize>| groups.iter().find(|group| layer.is_some_and(|l| group.layers.contains(&l)));
+    let dtype = |(_, node): (OpId, &crate::load::graph::OpNode)| {
+        let group = kv_heads(&node.op.kind).and_then(|_| of_layer(node.op.layer));
+        group.map_or(DType::F32, |group| group.dtype)
+    };
+    inputs.graph.ops().map(dtype).collect()
+}
+
+fn weight_homes(decision: &Decision<'_>, devices: &[usize]) -> Vec<WeightHome> {
+    let inputs = decision.inputs;
+    let mut home: Vec<Option<usize>> = vec![None; inputs.weights.len()];
+    for (op, node) in inputs.graph.ops() {
+        for weight in &node.weights {
+            home[weight.0] = Some(devices[decision.variable_of[instance(op, Phase::Prefill)]]);
+        }
+    }
+    let of = |(weight, home): (usize, &Option<usize>)| {
+        // A weight that no op uses is loaded nowhere.
+        let resident_bytes = home.map_or(0, |device| inputs.weight_bytes[weight][device]);
+        WeightHome { weight: WeightId(weight), device: home.unwrap_or(0), resident_bytes }
+    };
+    home.iter().enumerate().map(of).collect()
+}
+
+fn step_bytes(inputs: &Inputs, n_tables: usize) -> Result<u64, PlanError> {
+    let layout = budget::step_layout(&inputs.limits, n_tables);
+    layout.map(|layout| layout.size_bytes as u64).map_err(|_| PlanError::Limit {
+        what: "context of all sequences together",
+        asked: inputs.limits.context.saturating_mul(inputs.limits.max_sequences),
+        most: inputs.limits.kv_block_len.saturating_mul((1 << 27) / n_tables.max(1)),
+    })
+}
+
+/// Why there is none: where everything would come nearest to fitting.
+fn no_plan(decision: &Decision<'_>, reserved: &[u64], failure: Failure) -> PlanError {
+    let inputs = decision.inputs;
+    if failure == Failure::Forbidden {
+        let op = decision.kv.first().and_then(|layer| layer.ops.first()).copied().unwrap_or(OpId(0));
+        return PlanError::Unplaceable {
+            op: inputs.op_label(op),
+            causes: "no device can hold KV that all devices able to run its layer reach".to_owned(),
+        };
+    }
+    let budgets = budget::budgets(inputs);
+    let needed = |device: usize| {
+        let weights = inputs.weight_bytes.iter().map(|bytes| bytes[device]).fold(0, u64::saturating_add);
+        let kv = decision.kv.iter().map(|layer| budget::kv_layer_bytes(inputs, layer, decision.kv_dtype(0)));
+        kv.fold(weights, u64::saturating_add).saturating_add(reserved[device])
+    };
+    let nearest = (0..budgets.len()).min_by_key(|&device| needed(device).saturating_sub(budgets[device])).unwrap_or(0);
+    let kv: u64 = decision.kv.iter().map(|l| budget::kv_layer_bytes(inputs, l, decision.kv_dtype(0))).fold(0, u64::saturating_add);
+    let remedy = if kv > needed(nearest) / 2 {
+        "take a smaller context (-c), fewer sequences or --kv-type q8_0"
+    } else {
+        "take a smaller quantisation of the model, a smaller context (-c), or raise --memory-limit"
+    };
+    PlanError::DoesNotFit {
+        device: inputs.topology.devices[nearest].id.to_string(),
+        needed_bytes: needed(nearest),
+        available_bytes: budgets[nearest],
+        remedy: remedy.to_owned(),
+    }
+}
