@@ -162,7 +162,8 @@ fn decide(decision: &Decision<'_>, reserved: &[u64]) -> Result<Decided, PlanErro
 /// Everything that follows from the decision.
 fn derive(decision: &Decision<'_>, decided: &Decided, inputs: &Arc<Inputs>) -> Result<Plan, PlanError> {
     let budgets = budget::budgets(inputs);
-    let planned = |(info, &budget_bytes): (&biga_hal::DeviceInfo, &u64)| PlannedDevice { info: info.clone(), budget_bytes };
+    let planned =
+        |(info, &budget_bytes): (&biga_hal::DeviceInfo, &u64)| PlannedDevice { info: info.clone(), budget_bytes };
     let weights = weight_homes(decision, &decided.devices);
     let kv = kv::groups(decision, &decided.devices, &decided.solution.choices);
     let verdict = Verdict { decision, devices: &decided.devices, overflow: decided.overflow.as_ref() };
@@ -294,7 +295,11 @@ fn no_plan(decision: &Decision<'_>, reserved: &[u64], failure: Failure) -> PlanE
         kv.fold(weights, u64::saturating_add).saturating_add(reserved[device])
     };
     let nearest = (0..budgets.len()).min_by_key(|&device| needed(device).saturating_sub(budgets[device])).unwrap_or(0);
-    let kv: u64 = decision.kv.iter().map(|l| budget::kv_layer_bytes(inputs, l, decision.kv_dtype(0))).fold(0, u64::saturating_add);
+    let kv: u64 = decision
+        .kv
+        .iter()
+        .map(|l| budget::kv_layer_bytes(inputs, l, decision.kv_dtype(0)))
+        .fold(0, u64::saturating_add);
     let remedy = if kv > needed(nearest) / 2 {
         "take a smaller context (-c), fewer sequences or --kv-type q8_0"
     } else {

@@ -88,7 +88,9 @@ impl<'a> Decision<'a> {
         let groups = shared_groups(self.inputs);
         let mut variable_of_group: Vec<Option<usize>> = vec![None; groups.len()];
         for (op, node) in self.inputs.graph.ops() {
-            if let Some(mut layer) = node.op.kind.uses_kv().then(|| layers.remove(&node.op.layer.unwrap_or(0))).flatten() {
+            if let Some(mut layer) =
+                node.op.kind.uses_kv().then(|| layers.remove(&node.op.layer.unwrap_or(0))).flatten()
+            {
                 layer.variable = self.members.len();
                 self.members.push(Vec::new());
                 self.kv.push(layer);
@@ -110,11 +112,13 @@ impl<'a> Decision<'a> {
         self.able = vec![0; self.members.len()];
         for (variable, members) in self.members.iter().enumerate() {
             let able = |device: usize| members.iter().all(|&(op, _)| self.inputs.best_answer(op, device).is_ok());
-            self.able[variable] = (0..n_devices).filter(|&device| able(device)).fold(0, |set, device| set | 1 << device);
+            self.able[variable] =
+                (0..n_devices).filter(|&device| able(device)).fold(0, |set, device| set | 1 << device);
             if let (0, Some(&(op, _))) = (self.able[variable], members.first()) {
-                let culprit = members.iter().map(|&(op, _)| op).find(|&op| {
-                    (0..n_devices).all(|device| self.inputs.best_answer(op, device).is_err())
-                });
+                let culprit = members
+                    .iter()
+                    .map(|&(op, _)| op)
+                    .find(|&op| (0..n_devices).all(|device| self.inputs.best_answer(op, device).is_err()));
                 return Err(self.unplaceable(members, culprit.unwrap_or(op)));
             }
         }
@@ -134,7 +138,9 @@ impl<'a> Decision<'a> {
             .filter_map(|(device, info)| {
                 let asked = members.iter().map(|&(member, _)| member).filter(|&member| member != op);
                 let mut asked = std::iter::once(op).chain(asked);
-                asked.find_map(|member| self.inputs.best_answer(member, device).err()).map(|cause| format!("{}: {cause}", info.id))
+                asked
+                    .find_map(|member| self.inputs.best_answer(member, device).err())
+                    .map(|cause| format!("{}: {cause}", info.id))
             })
             .collect();
         PlanError::Unplaceable { op: self.inputs.op_label(op), causes: causes.join("; ") }
@@ -200,7 +206,8 @@ impl<'a> Decision<'a> {
             let open = self.open_to(variable, binding);
             let choices = (0..MAX_DEVICES).filter(|device| open & (1 << device) != 0).map(|device| {
                 let own: f64 = members.iter().map(|&(op, phase)| self.seconds(op, phase, device)).sum();
-                let wanted = self.variable_wants[variable].as_ref().is_none_or(|want| want.devices & (1 << device) != 0);
+                let wanted =
+                    self.variable_wants[variable].as_ref().is_none_or(|want| want.devices & (1 << device) != 0);
                 let penalty = if wanted || binding == Binding::Wanted { 0 } else { ticks.penalty };
                 let memory = weights.iter().map(|&weight| self.inputs.weight_bytes[weight][device]);
                 Choice {
@@ -241,8 +248,11 @@ impl<'a> Decision<'a> {
                 memory_bytes: budget::kv_layer_bytes(self.inputs, layer, self.kv_dtype(kv)),
             });
             problem.variables[layer.variable].choices = choices.collect();
-            let mut users: Vec<usize> =
-                layer.ops.iter().flat_map(|&op| Phase::ALL.map(|phase| self.variable_of[instance(op, phase)])).collect();
+            let mut users: Vec<usize> = layer
+                .ops
+                .iter()
+                .flat_map(|&op| Phase::ALL.map(|phase| self.variable_of[instance(op, phase)]))
+                .collect();
             users.sort_unstable();
             users.dedup();
             for user in users {
@@ -308,7 +318,8 @@ impl<'a> Decision<'a> {
                 let common = self.able[leader] & self.able[variable];
                 let devices = |v: usize| problem.variables[v].choices.iter().map(|choice| choice.device);
                 let apart = |a: usize, b: usize| a != b && common & (1 << a) != 0;
-                let table = devices(leader).flat_map(|a| devices(variable).map(move |b| if apart(a, b) { FORBIDDEN } else { 0 }));
+                let table = devices(leader)
+                    .flat_map(|a| devices(variable).map(move |b| if apart(a, b) { FORBIDDEN } else { 0 }));
                 let cost: Vec<u64> = table.collect();
                 problem.pairs.push(Pair { a: leader, b: variable, cost });
             }
@@ -320,10 +331,8 @@ impl<'a> Decision<'a> {
 pub(super) fn kv_readers(inputs: &Inputs, op: OpId) -> Vec<OpId> {
     use petgraph::visit::EdgeRef;
     let edges = inputs.graph.dag().edges(petgraph::graph::NodeIndex::new(op.0));
-    let mut readers: Vec<OpId> = edges
-        .filter(|edge| *edge.weight() == Dependency::Kv)
-        .map(|edge| OpId(edge.target().index()))
-        .collect();
+    let mut readers: Vec<OpId> =
+        edges.filter(|edge| *edge.weight() == Dependency::Kv).map(|edge| OpId(edge.target().index())).collect();
     readers.sort_unstable();
     readers.dedup();
     readers

@@ -87,7 +87,9 @@ impl Inputs {
         let query = |kv| {
             if too_large > info.max_allocation_bytes {
                 let most = info.max_allocation_bytes;
-                return Err(format!("a weight of {too_large} bytes is larger than its largest allocation, {most} bytes"));
+                return Err(format!(
+                    "a weight of {too_large} bytes is larger than its largest allocation, {most} bytes"
+                ));
             }
             let query = OpQuery { kind: &node.op.kind, weights: &dtypes, kv };
             request.capabilities.supports(info.id, &query).map_err(|unsupported| unsupported.cause)
@@ -97,7 +99,11 @@ impl Inputs {
             Some(heads) => {
                 let fits = |dtype: DType| dtype.row_bytes(heads.head_dim).is_some();
                 let by_dtype = self.kv_dtypes.iter().map(|&dtype| {
-                    if fits(dtype) { query(Some(dtype)) } else { Err(format!("head_dim {} holds no whole {dtype} quant block", heads.head_dim)) }
+                    if fits(dtype) {
+                        query(Some(dtype))
+                    } else {
+                        Err(format!("head_dim {} holds no whole {dtype} quant block", heads.head_dim))
+                    }
                 });
                 by_dtype.collect()
             }
@@ -192,7 +198,8 @@ fn check_graph(graph: &Graph, n_weights: usize) -> Result<(), PlanError> {
         if node.inputs.len() != node.op.kind.input_widths().len() {
             return broken(format!("op {} ({name}) has {} inputs", id.0, node.inputs.len()));
         }
-        if node.weights.iter().any(|weight| weight.0 >= n_weights) || node.weights.len() != node.op.kind.weights().len() {
+        if node.weights.iter().any(|weight| weight.0 >= n_weights) || node.weights.len() != node.op.kind.weights().len()
+        {
             return broken(format!("op {} ({name}) has no such weights", id.0));
         }
         if node.op.kind.uses_kv() && node.op.layer.is_none() {

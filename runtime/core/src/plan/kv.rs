@@ -12,16 +12,19 @@ use super::{
 fn settle(decision: &Decision<'_>, layer: &KvLayer, devices: &[usize], choices: &[usize]) -> KvGroup {
     let inputs = decision.inputs;
     let (home, chosen) = layer.options[choices[layer.variable]];
-    let users: BTreeSet<usize> =
-        layer.ops.iter().flat_map(|&op| Phase::ALL.map(|phase| devices[decision.variable_of[instance(op, phase)]])).collect();
+    let users: BTreeSet<usize> = layer
+        .ops
+        .iter()
+        .flat_map(|&op| Phase::ALL.map(|phase| devices[decision.variable_of[instance(op, phase)]]))
+        .collect();
     debug_assert!(users.iter().all(|&user| reaches(inputs, user, home)));
     // The search may have settled on a format that fits in memory; a better one that all users have and
     // that takes no more is better still.
     let runs = |kv: usize| {
         layer.ops.iter().all(|&op| {
-            Phase::ALL.iter().all(|&phase| {
-                inputs.answer(op, devices[decision.variable_of[instance(op, phase)]], kv).is_ok()
-            })
+            Phase::ALL
+                .iter()
+                .all(|&phase| inputs.answer(op, devices[decision.variable_of[instance(op, phase)]], kv).is_ok())
         })
     };
     let bytes = |kv: usize| super::cost::kv_position_bytes(layer.heads, decision.kv_dtype(kv));

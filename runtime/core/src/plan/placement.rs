@@ -110,7 +110,9 @@ impl Problem {
             let n = self.budgets.len();
             to.into_iter().filter(move |&to| to != from).map(move |to| transfer.cost[from * n + to])
         });
-        own.chain(pairs).chain(crossings).try_fold(0u64, |sum, cost| if cost == FORBIDDEN { None } else { sum.checked_add(cost) })
+        own.chain(pairs)
+            .chain(crossings)
+            .try_fold(0u64, |sum, cost| if cost == FORBIDDEN { None } else { sum.checked_add(cost) })
     }
 }
 

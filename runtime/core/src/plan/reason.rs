@@ -89,7 +89,10 @@ impl Verdict<'_> {
         let layer = decision.kv.iter().find(|layer| layer.ops.contains(&op));
         if let Some(home) = layer.map(|layer| self.devices[layer.variable]) {
             if !wanted.clone().any(|device| reaches(inputs, device, home)) {
-                return format!("the KV of its layer is on {}, which it cannot reach", inputs.topology.devices[home].id);
+                return format!(
+                    "the KV of its layer is on {}, which it cannot reach",
+                    inputs.topology.devices[home].id
+                );
             }
         }
         let elsewhere = self.overflow.and_then(|overflow| {

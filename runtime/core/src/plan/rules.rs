@@ -8,10 +8,7 @@ use super::{
     request::{PlaceRule, PlaceTarget, PlanError, Policy, kind_word},
     types::Phase,
 };
-use crate::{
-    load::graph::OpNode,
-    probe::Topology,
-};
+use crate::{load::graph::OpNode, probe::Topology};
 
 /// A set of devices, by index in the topology.
 pub(super) type DeviceSet = u16;
@@ -152,7 +149,13 @@ pub(super) fn why_missing(topology: &Topology, word: &str) -> String {
         "gpu" => "GPU",
         "npu" => "NPU",
         "cpu" => "CPU",
-        _ => return format!("no device {word:?} takes part{}{}", if causes.is_empty() { "" } else { ": " }, causes.join("; ")),
+        _ => {
+            return format!(
+                "no device {word:?} takes part{}{}",
+                if causes.is_empty() { "" } else { ": " },
+                causes.join("; ")
+            );
+        }
     };
     if causes.is_empty() { format!("no {name} takes part") } else { format!("no {name}: {}", causes.join("; ")) }
 }
@@ -169,7 +172,9 @@ pub(super) fn policy_want(topology: &Topology, policy: Policy, node: &OpNode) ->
         (Policy::Auto, _) | (Policy::Hybrid, OpClass::Sample) => None,
         (Policy::Cpu, _) => named("cpu"),
         (Policy::Gpu, _) => named("gpu"),
-        (Policy::Hybrid, OpClass::Attention) if matches!(node.op.kind, OpKind::KvAppend { .. } | OpKind::Attention { .. }) => {
+        (Policy::Hybrid, OpClass::Attention)
+            if matches!(node.op.kind, OpKind::KvAppend { .. } | OpKind::Attention { .. }) =>
+        {
             named("npu")
         }
         (Policy::Hybrid, OpClass::Attention) => {
@@ -203,7 +208,8 @@ mod tests {
 
     #[test]
     fn bad_rules_say_what_is_wrong() {
-        for text in ["", "ffn", "ffn=", "=cpu", "ffn:=cpu", "ffn:3-1=cpu", "ffn:a=cpu", "ffn@now=cpu", "ffn:1-2-3=cpu"] {
+        for text in ["", "ffn", "ffn=", "=cpu", "ffn:=cpu", "ffn:3-1=cpu", "ffn:a=cpu", "ffn@now=cpu", "ffn:1-2-3=cpu"]
+        {
             assert!(matches!(text.parse::<PlaceRule>(), Err(PlanError::BadRule { .. })), "{text:?}");
         }
     }

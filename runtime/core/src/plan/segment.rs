@@ -35,12 +35,7 @@ pub(super) fn segment_of(segments: &[SegmentPlan], n_ops: usize) -> Vec<usize> {
 }
 
 /// Every value (or KV append) that another device reads: one crossing per value and reading device.
-pub(super) fn crossings(
-    inputs: &Inputs,
-    devices: &[usize],
-    segment_of: &[usize],
-    bucket: Bucket,
-) -> Vec<Crossing> {
+pub(super) fn crossings(inputs: &Inputs, devices: &[usize], segment_of: &[usize], bucket: Bucket) -> Vec<Crossing> {
     let mut crossings = Vec::new();
     for (value, node) in inputs.graph.ops() {
         let from = devices[value.0];

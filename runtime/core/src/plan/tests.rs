@@ -2,10 +2,8 @@
 
 mod machine;
 
-use biga_hal::{DType, DeviceKind};
-
 use super::*;
-use machine::{Fake, Setup};
+use machine::Setup;
 
 #[test]
 fn auto_splits_by_cost_and_everything_is_consistent() {

@@ -71,7 +71,8 @@ impl Plan {
             let crossing = crossings.next().ok_or_else(|| format!("value {} reaches {to} by no crossing", value.0))?;
             ensure(crossings.next().is_none(), || format!("value {} crosses to {to} twice", value.0))?;
             ensure(crossing.from == from, || format!("value {} crosses from another device", value.0))?;
-            let in_time = crossing.before_segment <= segment_of[reader.0] && segment_of[value.0] < crossing.before_segment;
+            let in_time =
+                crossing.before_segment <= segment_of[reader.0] && segment_of[value.0] < crossing.before_segment;
             ensure(in_time, || format!("value {} crosses too late for op {}", value.0, reader.0))?;
             if edge.weight == Dependency::Kv {
                 continue;
@@ -84,7 +85,8 @@ impl Plan {
         }
         for crossing in &phase.crossings {
             let read = graph.dag().raw_edges().iter().any(|edge| {
-                edge.source().index() == crossing.value.0 && phase.placements[edge.target().index()].device == crossing.to
+                edge.source().index() == crossing.value.0
+                    && phase.placements[edge.target().index()].device == crossing.to
             });
             ensure(read, || format!("value {} crosses to {} for nobody", crossing.value.0, crossing.to))?;
         }
@@ -127,8 +129,12 @@ impl Plan {
         let end = location.offset_bytes.checked_add(location.size_bytes);
         ensure(end.is_some_and(|end| end <= arena.size_bytes), || format!("value outside arena {}", location.arena))?;
         ensure(location.offset_bytes.is_multiple_of(Location::ALIGNMENT), || "value out of alignment".to_owned())?;
-        ensure(location.size_bytes == size_bytes, || format!("value of {} bytes instead of {size_bytes}", location.size_bytes))?;
-        ensure(arena.accessors.is_sorted() && !arena.accessors.contains(&arena.owner), || "accessors of an arena".to_owned())
+        ensure(location.size_bytes == size_bytes, || {
+            format!("value of {} bytes instead of {size_bytes}", location.size_bytes)
+        })?;
+        ensure(arena.accessors.is_sorted() && !arena.accessors.contains(&arena.owner), || {
+            "accessors of an arena".to_owned()
+        })
     }
 
     /// Two values that share bytes: one must be over before the other starts, except where the second takes
@@ -217,7 +223,8 @@ impl Place {
                     && self.location.offset_bytes == other.location.offset_bytes
                     && node.inputs.iter().filter(|&&input| input == self.op).count() == 1
             };
-            let before = if other.copy { order.op_before_copy(user, other.op) } else { order.op_before(user, other.op) };
+            let before =
+                if other.copy { order.op_before_copy(user, other.op) } else { order.op_before(user, other.op) };
             in_place || (before && self.op < other.op)
         })
     }

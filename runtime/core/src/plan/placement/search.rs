@@ -193,7 +193,12 @@ impl<'a> Search<'a> {
     fn run(&self, max_labels: usize) -> Result<Solution, Failure> {
         let mut incumbent = None;
         let prices = self.price_memory(&mut incumbent);
-        let outcome = self.carry_labels(&prices, incumbent.as_ref().map_or(FORBIDDEN, |known| known.cost), max_labels, Order::Bound);
+        let outcome = self.carry_labels(
+            &prices,
+            incumbent.as_ref().map_or(FORBIDDEN, |known| known.cost),
+            max_labels,
+            Order::Bound,
+        );
         let mut dropped = outcome.least_dropped;
         let mut found = outcome.found;
         if found.is_none() && incumbent.is_none() && dropped < FORBIDDEN {
@@ -243,9 +248,7 @@ impl<'a> Search<'a> {
                 match order {
                     Order::Bound => kept.sort_by_key(|&label| next[label].bound),
                     Order::Memory => kept.sort_by_key(|&label| {
-                        let room = |slot: usize| {
-                            self.problem.budgets[self.tight[slot]] / 1024 + 1
-                        };
+                        let room = |slot: usize| self.problem.budgets[self.tight[slot]] / 1024 + 1;
                         (0..width).map(|slot| next_memory[label * width + slot] / room(slot)).max()
                     }),
                 }
@@ -257,7 +260,8 @@ impl<'a> Search<'a> {
             history.push(labels.iter().map(|label| (label.parent, label.choice)).collect());
         }
         let best = labels.iter().enumerate().min_by_key(|(_, label)| label.cost);
-        let found = best.map(|(index, label)| Solution { choices: trace(&history, index), cost: label.cost, optimal: false });
+        let found =
+            best.map(|(index, label)| Solution { choices: trace(&history, index), cost: label.cost, optimal: false });
         Outcome { found, least_dropped }
     }
 

@@ -86,8 +86,11 @@ fn budgets(variables: usize) -> impl Strategy<Value = Vec<u64>> {
 fn chain() -> impl Strategy<Value = Problem> {
     (1usize..=8).prop_flat_map(|n| {
         (prop::collection::vec(variable(), n), links(), budgets(n)).prop_map(|(variables, cost, budgets)| {
-            let transfers =
-                (1..variables.len()).map(|reader| Transfer { from: reader - 1, readers: vec![reader], cost: cost.clone() });
+            let transfers = (1..variables.len()).map(|reader| Transfer {
+                from: reader - 1,
+                readers: vec![reader],
+                cost: cost.clone(),
+            });
             Problem { budgets, transfers: transfers.collect(), variables, pairs: Vec::new() }
         })
     })
@@ -97,7 +100,8 @@ fn chain() -> impl Strategy<Value = Problem> {
 fn tangle() -> impl Strategy<Value = Problem> {
     (2usize..=7).prop_flat_map(|n| {
         let transfer = (0..n, prop::collection::vec(0..n, 1..4), links());
-        let pair = (0..n, 1..n, prop::collection::vec(prop_oneof![3 => 0u64..40, 1 => Just(FORBIDDEN)], DEVICES * DEVICES));
+        let pair =
+            (0..n, 1..n, prop::collection::vec(prop_oneof![3 => 0u64..40, 1 => Just(FORBIDDEN)], DEVICES * DEVICES));
         (
             prop::collection::vec(variable(), n),
             prop::collection::vec(transfer, 0..7),

@@ -193,7 +193,8 @@ impl Spans {
                 }
             })
             .collect();
-        let touched = |item: &Item| matches!(item, Item::Transfer(t) if touches.iter().any(|touch| touch.transfer == *t));
+        let touched =
+            |item: &Item| matches!(item, Item::Transfer(t) if touches.iter().any(|touch| touch.transfer == *t));
         let kept = items_before
             .iter()
             .enumerate()
@@ -315,11 +316,7 @@ impl Trellis {
     }
 
     /// The choices along a cheapest path, or `None` if the end cannot be reached.
-    pub(super) fn best_path(
-        &self,
-        to_go: &[Vec<u64>],
-        cost: impl Fn(usize, &Transition) -> u64,
-    ) -> Option<Vec<usize>> {
+    pub(super) fn best_path(&self, to_go: &[Vec<u64>], cost: impl Fn(usize, &Transition) -> u64) -> Option<Vec<usize>> {
         if to_go[0][0] == FORBIDDEN {
             return None;
         }
