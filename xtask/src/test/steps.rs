@@ -141,6 +141,15 @@ pub(crate) fn model_environment() -> Result<Vec<(&'static str, String)>> {
         }
         environment.push((variable, file.display().to_string()));
     }
+    let vectors = fetch::vocab_vectors_folder(&cache);
+    if workspace::in_ci() {
+        fetch::ensure_vocab_vectors(&cache)?;
+    }
+    if vectors.is_dir() {
+        environment.push(("BIGA_VOCAB_VECTORS", vectors.display().to_string()));
+    } else {
+        eprintln!("BIGA_VOCAB_VECTORS is not set for the tests: run `cargo xtask fetch vocab-vectors`");
+    }
     let llama = if workspace::in_ci() { Some(debian::LLAMA.ensure(&cache)?) } else { debian::LLAMA.find(&cache) };
     match llama {
         Some(root) => environment.push(("BIGA_LLAMA_ROOT", root.display().to_string())),
