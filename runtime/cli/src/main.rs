@@ -1,2 +1,47 @@
-//! (opened below)
-fn main() {}
+//! The command `biga`.
+//!
+//! What was typed ([`args`]) becomes what is resolved ([`open`]), and one `match` runs a subcommand.
+//! Standard output carries a command's result alone ([`output`]); progress, warnings and statistics go
+//! to standard error. Errors become exit codes in one place ([`exit`]). This is the only crate that
+//! names the backends ([`devices`]).
+#![forbid(unsafe_code)]
+
+mod args;
+mod devices;
+mod exit;
+mod interrupt;
+mod output;
+mod progress;
+mod size;
+
+mod probe;
+
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return exit::of_usage(&error),
+    };
+    log_to_stderr(args.verbose);
+    let done = match args.command {
+        Command::Probe(args) => probe::run(&args),
+    };
+    exit::of(done)
+}
+
+/// `-v` shows what is decided, `-vv` each step, `-vvv` each submission; `BIGA_LOG` takes a filter instead.
+fn log_to_stderr(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let filter = EnvFilter::try_from_env("BIGA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+}
