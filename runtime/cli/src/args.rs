@@ -85,9 +85,6 @@ pub(crate) struct PlanArgs {
     /// Print JSON.
     #[arg(long, group = "shape")]
     pub(crate) json: bool,
-    /// Print a Graphviz graph.
-    #[arg(long, group = "shape")]
-    pub(crate) dot: bool,
     /// Sequences that decode together.
     #[arg(short = 'b', long, value_name = "N", default_value = "1", value_parser = positive(MAX_SEQUENCES))]
     pub(crate) batch: usize,

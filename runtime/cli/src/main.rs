@@ -10,11 +10,19 @@ mod args;
 mod devices;
 mod exit;
 mod interrupt;
+mod open;
 mod output;
+mod placements;
 mod progress;
 mod size;
+mod stats;
 
+mod bench;
+mod logits;
+mod perplexity;
+mod plan;
 mod probe;
+mod run;
 
 use std::process::ExitCode;
 
@@ -30,6 +38,11 @@ fn main() -> ExitCode {
     log_to_stderr(args.verbose);
     let done = match args.command {
         Command::Probe(args) => probe::run(&args),
+        Command::Plan(args) => plan::run(&args),
+        Command::Run(args) => run::run(&args),
+        Command::Bench(args) => bench::run(&args),
+        Command::Perplexity(args) => perplexity::run(&args),
+        Command::Logits(args) => logits::run(&args),
     };
     exit::of(done)
 }

@@ -32,9 +32,9 @@ impl Bar {
         self.0.set_position((fraction.clamp(0.0, 1.0) * LENGTH as f64) as u64);
     }
 
-    /// Prints a line of its own above the bar, or just prints it.
-    pub(crate) fn line(&self, text: &str) {
-        self.0.suspend(|| eprintln!("{text}"));
+    /// False where nothing is drawn.
+    pub(crate) fn is_drawn(&self) -> bool {
+        !self.0.is_hidden()
     }
 }
 

@@ -1,0 +1,77 @@
+//! `biga logits`: the logits of every given token, as a safetensors file.
+
+use biga::{
+    Engine,
+    execute::{StepItem, Wanted},
+};
+use safetensors::{Dtype, serialize_to_file, tensor::TensorView};
+
+use crate::{
+    args::LogitsArgs,
+    exit::{Outcome, usage},
+    interrupt,
+    open::{self, Needs},
+    size,
+};
+
+/// More would hardly be read by whoever compares engines, and must fit into memory.
+const MAX_BYTES: usize = 8 << 30;
+
+/// Runs the command.
+pub(crate) fn run(args: &LogitsArgs) -> anyhow::Result<Outcome> {
+    let needs = Needs { max_sequences: 1, all_logits: !args.step_by_step, context: Some(args.tokens.len()) };
+    let opened = open::open(&args.model, needs)?;
+    let vocab = opened.model.config.vocab;
+    check(&args.tokens, vocab)?;
+    let stop = interrupt::watch()?;
+    let mut engine = opened.allocate()?;
+    let chunk = if args.step_by_step { 1 } else { engine.plan().limits.max_outputs };
+    let Some(logits) = logits(&mut engine, &args.tokens, chunk, || interrupt::requested(stop))? else {
+        eprintln!("interrupted; {} is not written", args.output.display());
+        return Ok(Outcome::Interrupted);
+    };
+    write(args, vocab, &logits)?;
+    eprintln!("logits [{}, {vocab}] written to {}", args.tokens.len(), args.output.display());
+    Ok(Outcome::Done)
+}
+
+fn check(tokens: &[u32], vocab: usize) -> anyhow::Result<()> {
+    if let Some(token) = tokens.iter().find(|&&token| token as usize >= vocab) {
+        return Err(usage(format!("token id {token} is not below the vocabulary's {vocab}")));
+    }
+    let bytes = tokens.len().saturating_mul(vocab).saturating_mul(4);
+    if bytes > MAX_BYTES {
+        let (bytes, most) = (size::bytes(bytes as u64), size::bytes(MAX_BYTES as u64));
+        return Err(usage(format!("{} tokens have {bytes} of logits, at most {most} are written", tokens.len())));
+    }
+    Ok(())
+}
+
+/// `[n_tokens, vocab]`, little-endian; `None` if stopped.
+fn logits(
+    engine: &mut Engine,
+    tokens: &[u32],
+    chunk: usize,
+    stopped: impl Fn() -> bool,
+) -> biga::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::with_capacity(tokens.len() * engine.model().config.vocab * 4);
+    let sequence = engine.open_sequence()?;
+    for tokens in tokens.chunks(chunk) {
+        if stopped() {
+            return Ok(None);
+        }
+        let logits = engine.step(&[StepItem { sequence, tokens, wanted: Wanted::All }])?;
+        bytes.extend(logits.rows().flatten().flat_map(|logit| logit.to_le_bytes()));
+    }
+    engine.close_sequence(sequence)?;
+    Ok(Some(bytes))
+}
+
+fn write(args: &LogitsArgs, vocab: usize, logits: &[u8]) -> anyhow::Result<()> {
+    let n = args.tokens.len();
+    let ids: Vec<u8> = args.tokens.iter().flat_map(|&token| i64::from(token).to_le_bytes()).collect();
+    let logits = TensorView::new(Dtype::F32, vec![n, vocab], logits)?;
+    let ids = TensorView::new(Dtype::I64, vec![n], &ids)?;
+    serialize_to_file([("logits", logits), ("input_ids", ids)], None, &args.output)
+        .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", args.output.display()))
+}

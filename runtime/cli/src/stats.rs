@@ -1,0 +1,80 @@
+//! What a run did: tokens, speeds, what the devices counted, where ops ran, what fell back and why.
+
+use std::fmt::Write;
+
+use biga::{
+    Engine,
+    execute::Stats,
+    generate::{Finish, Generated},
+    plan::Fallback,
+};
+
+use crate::{placements, size};
+
+/// The report that `--stats` asks for. `before` was taken when the engine was ready.
+pub(crate) fn of_generation(engine: &Engine, before: &Stats, generated: &Generated) -> String {
+    let mut text = speeds(generated);
+    let after = engine.stats();
+    let (prefill, decode) =
+        (after.n_prefill_steps - before.n_prefill_steps, after.n_decode_steps - before.n_decode_steps);
+    let _ = writeln!(text, "{:<14} {prefill} in prefill buckets, {decode} in decode buckets", "steps");
+    for ((name, now), (_, then)) in after.devices.iter().zip(&before.devices) {
+        let _ = writeln!(
+            text,
+            "{name:<14} {} submissions; {} objects created, {} allocations, {} mappings while running \
+             (set-up: {}, {}, {})",
+            now.submissions - then.submissions,
+            now.objects_created - then.objects_created,
+            now.allocations - then.allocations,
+            now.mappings - then.mappings,
+            then.objects_created,
+            then.allocations,
+            then.mappings
+        );
+    }
+    text += "\nwhere each op ran\n";
+    text += &placements::table(&placements::rows(engine.plan(), &engine.model().graph));
+    text += &fallbacks(&after);
+    text
+}
+
+fn speeds(generated: &Generated) -> String {
+    let rate = |rate: Option<f64>| rate.map_or_else(|| "-".to_owned(), |rate| format!("{rate:.2} tok/s"));
+    let finish = match &generated.finish {
+        Finish::EndToken => "end token".to_owned(),
+        Finish::StopString(stop) => format!("stop string {stop:?}"),
+        Finish::Length => "as many as asked".to_owned(),
+        Finish::Context => "context full".to_owned(),
+        Finish::Interrupted => "interrupted".to_owned(),
+    };
+    let prompt_s = generated.prompt_time.as_secs_f64();
+    let mut text = String::from("\n");
+    let _ = writeln!(
+        text,
+        "{:<14} {} tokens, {}, first token after {}",
+        "prompt",
+        generated.n_prompt,
+        rate(generated.prompt_tokens_per_s()),
+        size::seconds(prompt_s)
+    );
+    let _ = writeln!(
+        text,
+        "{:<14} {} tokens, {} ({finish})",
+        "generated",
+        generated.token_ids.len(),
+        rate(generated.decode_tokens_per_s())
+    );
+    text
+}
+
+fn fallbacks(stats: &Stats) -> String {
+    if stats.fallbacks.is_empty() {
+        return "\nno fallback\n".to_owned();
+    }
+    let mut text = String::from("\nfallbacks\n");
+    for count in &stats.fallbacks {
+        let Fallback { op, phase, wanted, ran_on, cause, .. } = &count.fallback;
+        let _ = writeln!(text, "{phase:<8} {op}: {} times on {ran_on} instead of {wanted}: {cause}", count.n_ops_run);
+    }
+    text
+}
