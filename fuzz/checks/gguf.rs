@@ -4,7 +4,7 @@
 use biga::load::{config::Config, gguf::Gguf, graph::Graph};
 
 /// Reads `data` as far as a loader would without running anything.
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     let Ok(gguf) = Gguf::parse(data) else { return };
     for tensor in gguf.tensors.iter() {
         assert!(data.get(tensor.bytes.clone()).is_some(), "{} lies in the file", tensor.name);

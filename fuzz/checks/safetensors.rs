@@ -5,7 +5,7 @@ use std::path::Path;
 use biga::load::{config::Config, graph::Graph, safetensors};
 
 /// Reads `data` as far as a loader would without running anything.
-pub fn check(data: &[u8]) {
+pub(crate) fn check(data: &[u8]) {
     for tensor in safetensors::parse(data, Path::new("fuzzed"), 0).unwrap_or_default() {
         assert!(data.get(tensor.bytes.clone()).is_some(), "{} lies in the file", tensor.name);
     }
