@@ -74,7 +74,7 @@ pub struct Model {
     pub graph: Graph,
     /// By the graph's weight ids.
     pub weights: Weights,
-    /// A GGUF file's metadata.
+    /// A GGUF file's metadata, without the vocabulary: that is in the tokenizer.
     pub metadata: Option<Metadata>,
     /// `None` if the model has none: it can be run on token ids.
     pub tokenizer: Option<Tokenizer>,
@@ -138,13 +138,14 @@ impl Source {
             let cause = "neither a gguf file nor a folder with config.json and safetensors".to_owned();
             return Err(LoadError::NoModel { path: path.to_path_buf(), cause });
         }
-        let Gguf { metadata, tensors } = Gguf::parse(file.bytes())?;
+        let Gguf { mut metadata, tensors } = Gguf::parse(file.bytes()).map_err(|error| error_of(&file, error))?;
         if let Some(parts) = metadata.unsigned("split.count")?.filter(|&parts| parts > 1) {
             let (what, value) = ("split.count".to_owned(), parts.to_string());
             return Err(LoadError::Unsupported { what, value, supported: "1, files that hold all tensors".to_owned() });
         }
         let config = Config::from_gguf(&metadata, &tensors, file.bytes())?;
         let text = Text::of_gguf(&metadata)?;
+        metadata.drop_arrays("tokenizer.ggml.");
         Ok(Source { config, naming: Naming::Gguf, files: vec![file], tensors, metadata: Some(metadata), text })
     }
 
@@ -166,6 +167,11 @@ impl Source {
         let text = Text::of_folder(&folder)?;
         Ok(Source { config, naming, files, tensors, metadata: None, text })
     }
+}
+
+/// A file that shrank while it was read looks malformed; that it shrank is the better answer.
+fn error_of(file: &MappedFile, error: LoadError) -> LoadError {
+    if file.lost() { biga_map::MapError::Lost { path: file.path().to_path_buf() }.into() } else { error }
 }
 
 #[cfg(test)]

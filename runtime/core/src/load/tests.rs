@@ -6,12 +6,13 @@ use std::{
 };
 
 use biga_hal::{DType, RopeStyle, WeightRole};
+use proptest::prelude::*;
 
 use super::{
     LoadOptions, Model, Progress,
     config::Family,
     error::LoadError,
-    gguf::{Value, writer::Writer},
+    gguf::{Array, Value, writer::Writer},
     graph::{LayerWeight, WeightSlot},
     quantize::Quantize,
 };
@@ -238,6 +239,47 @@ fn split_files_and_experts_are_refused() {
     check(&write(&folder, &tiny_gguf().pair("split.count", Value::U16(3))), "split.count 3 is not supported");
     let experts = tiny_gguf().pair("llama.expert_count", Value::U32(8));
     check(&write(&folder, &experts), "llama.expert_count 8 is not supported");
+}
+
+#[test]
+fn a_vocabulary_is_kept_once() {
+    let tokens = ["<s>", "a", "b", "c", "d", "e", "f", "g"].map(str::to_owned).to_vec();
+    let writer = tiny_gguf()
+        .pair("tokenizer.ggml.model", Value::String("llama".into()))
+        .pair("tokenizer.ggml.scores", Value::Array(Array::F32(vec![0.0; 8])))
+        .pair("tokenizer.ggml.tokens", Value::Array(Array::String(tokens)));
+    let folder = tempfile::tempdir().unwrap();
+    let model = load(&write(&folder, &writer)).unwrap();
+    assert!(model.tokenizer.is_some());
+    let metadata = model.metadata.unwrap();
+    assert_eq!(metadata.get("tokenizer.ggml.tokens"), None);
+    assert_eq!(metadata.string("tokenizer.ggml.model").unwrap(), Some("llama"));
+    assert_eq!(metadata.unsigned("llama.block_count").unwrap(), Some(1));
+}
+
+proptest! {
+    #[test]
+    fn a_damaged_gguf_file_never_panics(flips in prop::collection::vec((0_usize..2048, 0_u8..8), 1..4)) {
+        let mut bytes = tiny_gguf().bytes();
+        flips.into_iter().for_each(|(at, bit)| bytes[at] ^= 1 << bit);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        fs::write(&path, bytes).unwrap();
+        if let Ok(model) = load(&path) {
+            let ids = (0..model.weights.iter().len()).map(super::graph::WeightId);
+            prop_assert!(ids.map(|id| model.weights.bytes(id).len()).sum::<usize>() > 0);
+        }
+    }
+
+    #[test]
+    fn a_damaged_checkpoint_never_panics(flips in prop::collection::vec((0_usize..2048, 0_u8..8), 1..4)) {
+        let folder = copy_of("tiny-llama");
+        let path = folder.path().join("model.safetensors");
+        let mut bytes = fs::read(&path).unwrap();
+        flips.into_iter().for_each(|(at, bit)| bytes[at] ^= 1 << bit);
+        fs::write(&path, bytes).unwrap();
+        let _ = load(folder.path());
+    }
 }
 
 /// Writes a fixture's tensors anew: renamed, with more, over several files.

@@ -175,6 +175,12 @@ impl Metadata {
         }
     }
 
+    /// Drops the arrays of keys that start with `prefix`, once they have been made into something else.
+    pub(crate) fn drop_arrays(&mut self, prefix: &str) {
+        self.pairs.retain(|(key, value)| !(key.starts_with(prefix) && matches!(value, Value::Array(_))));
+        self.by_key = self.pairs.iter().enumerate().map(|(index, (key, _))| (key.clone(), index)).collect();
+    }
+
     /// Every pair.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &Value)> {
         self.pairs.iter().map(|(key, value)| (key.as_str(), value))
