@@ -1,0 +1,130 @@
+//! Text of real models: the same as llama.cpp's on the CPU, and right on every device and mix.
+//!
+//! The models are named by `BIGA_SMOLLM2` and `BIGA_GEMMA3`. `golden/*.json` holds what llama.cpp said
+//! (its build is in the file) to twelve prompts: greedy, 32 tokens. With `BIGA_FULL` set every prompt
+//! runs on a software GPU too, else the first three.
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use biga::{
+    Engine,
+    generate::{GenerateOptions, Generated, generate},
+    load::{LoadOptions, Model},
+    plan::Policy,
+    sample::SamplingParams,
+};
+use biga_cpu::Kernels;
+use biga_tests::{
+    machine::Setup,
+    right::{Verdict, judge},
+};
+
+const N_TOKENS: usize = 32;
+
+#[derive(serde::Deserialize)]
+struct Golden {
+    prompt: String,
+    text: String,
+}
+
+fn golden(name: &str) -> Vec<Golden> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden").join(name);
+    let file: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    serde_json::from_value(file["texts"].clone()).unwrap()
+}
+
+/// The model that an environment variable names; `None`, with the reason printed, if it is not set.
+fn model(variable: &str) -> Option<Arc<Model>> {
+    let Some(path) = env::var_os(variable).map(PathBuf::from) else {
+        println!("skipped: {variable} names no model file");
+        return None;
+    };
+    Some(Arc::new(Model::load(&path, &LoadOptions::default(), &mut |_| {}).unwrap()))
+}
+
+fn continue_prompt(engine: &mut Engine, prompt: &str) -> (Vec<u32>, Generated, String) {
+    let model = engine.model().clone();
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let ids = tokenizer.encode(prompt, true, tokenizer.adds_bos()).unwrap();
+    let options = GenerateOptions {
+        max_tokens: N_TOKENS,
+        sampling: SamplingParams::GREEDY,
+        stop_strings: Vec::new(),
+        end_tokens: tokenizer.eos_ids().to_vec(),
+    };
+    let mut text = String::new();
+    let interrupt = AtomicBool::new(false);
+    let generated =
+        generate(engine, tokenizer, &ids, &options, &interrupt, &mut |piece| text.push_str(piece)).unwrap();
+    (ids, generated, text)
+}
+
+fn check_same_text(variable: &str, golden_file: &str) {
+    let Some(model) = model(variable) else { return };
+    let golden = golden(golden_file);
+    let mut engine = Setup::cpu(Kernels::Auto).engine_of(model).unwrap();
+    let mut n_same = 0;
+    for Golden { prompt, text } in &golden {
+        let (_, _, ours) = continue_prompt(&mut engine, prompt);
+        let same = ours.trim() == text.trim();
+        n_same += usize::from(same);
+        println!("{} {prompt:?}", if same { "same     " } else { "different" });
+        if !same {
+            println!("  ours   {ours:?}\n  theirs {text:?}");
+        }
+    }
+    assert!(n_same >= 9, "{n_same} of {} texts are llama.cpp's, at least 9 wanted", golden.len());
+}
+
+#[test]
+fn same_text_smollm2_on_the_cpu_says_what_llama_cpp_says() {
+    check_same_text("BIGA_SMOLLM2", "smollm2.json");
+}
+
+#[test]
+fn same_text_gemma3_on_the_cpu_says_what_llama_cpp_says() {
+    check_same_text("BIGA_GEMMA3", "gemma3-270m.json");
+}
+
+/// Judges the texts of one setup by the plain f32 reference.
+fn check_right(model: &Arc<Model>, golden_file: &str, name: &str, setup: &Setup, n_prompts: usize) {
+    let mut reference = Setup::cpu(Kernels::Reference).engine_of(model.clone()).unwrap();
+    let mut engine = setup.engine_of(model.clone()).unwrap();
+    let mut all = Verdict::default();
+    for Golden { prompt, .. } in golden(golden_file).iter().take(n_prompts) {
+        let (ids, generated, text) = continue_prompt(&mut engine, prompt);
+        let verdict = judge(&mut reference, &ids, &generated.token_ids).unwrap();
+        println!("{name}: {} of {} best, {} near: {prompt:?} -> {text:?}", verdict.n_best, verdict.n, verdict.n_near);
+        all.add(verdict);
+    }
+    assert!(all.is_right(), "{name}: {all:?}");
+}
+
+fn mixes(vulkan: &Setup) -> [(&'static str, Setup); 2] {
+    let mixed = Setup { policy: Policy::Gpu, ..vulkan.clone() }.place(&["attention=cpu", "ffn=gpu"]);
+    [("gpu", vulkan.clone()), ("attention=cpu,ffn=gpu", mixed)]
+}
+
+fn check_right_everywhere(variable: &str, golden_file: &str) {
+    let Some(model) = model(variable) else { return };
+    check_right(&model, golden_file, "cpu", &Setup::cpu(Kernels::Auto), 12);
+    let Some(vulkan) = Setup::vulkan() else { return };
+    let n_prompts = if env::var_os("BIGA_FULL").is_some() { 12 } else { 3 };
+    for (name, setup) in mixes(&vulkan) {
+        check_right(&model, golden_file, name, &setup, n_prompts);
+    }
+}
+
+#[test]
+fn right_text_smollm2_is_right_on_every_device() {
+    check_right_everywhere("BIGA_SMOLLM2", "smollm2.json");
+}
+
+#[test]
+fn right_text_gemma3_is_right_on_every_device() {
+    check_right_everywhere("BIGA_GEMMA3", "gemma3-270m.json");
+}
