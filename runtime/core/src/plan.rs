@@ -37,11 +37,19 @@ mod build;
 
 mod verify;
 
+mod explain;
+
+mod json;
+
+mod dot;
+
 #[cfg(test)]
 mod tests;
 
 pub use budget::kv_blocks;
 pub use cost::{DECODE_STEPS, buckets};
+pub use explain::Explain;
+pub use json::JSON_VERSION;
 pub use request::{Capabilities, PlaceRule, PlanError, PlanRequest, PlannedWeight, Policy};
 pub use types::{
     Arena, Crossing, CrossingMethod, Fallback, KvGroup, Limits, Location, MemoryUse, Phase, PhasePlan, Placement, Plan,

@@ -11,7 +11,7 @@ use super::{
     inputs::{Inputs, Retained, kv_heads},
     kv,
     lifetime::{Order, lay_out},
-    placement::{Failure, Problem, Solution, solve},
+    placement::{Failure, Problem, Solution, Solver},
     reason::{Overflow, Verdict, fallbacks, refuse_impossible, refuse_overflow},
     request::{PlaceRule, PlanError, PlanRequest, Policy},
     segment::{crossings, segment_of, segments},
@@ -84,9 +84,12 @@ fn solve_inputs(inputs: &Arc<Inputs>) -> Result<Plan, PlanError> {
         refuse_impossible(&decision)?;
     }
     let budgets = budget::budgets(inputs);
+    let musts = decision.problem(Binding::Wanted);
+    let solver = Solver::new(&musts);
     let mut reserved = vec![step_bytes(inputs, 1)?; budgets.len()];
     for attempt in 0..MAX_ATTEMPTS {
-        let decided = decide(&decision, &reserved)?;
+        let left: Vec<u64> = budgets.iter().zip(&reserved).map(|(all, taken)| all.saturating_sub(*taken)).collect();
+        let decided = decide(&decision, &musts, &solver, &left)?;
         let mut plan = derive(&decision, &decided, inputs)?;
         // A first answer that fits is best of all; with memory set aside something better may have been missed.
         plan.optimal = decided.solution.optimal && attempt == 0;
@@ -102,7 +105,8 @@ fn solve_inputs(inputs: &Arc<Inputs>) -> Result<Plan, PlanError> {
             return accept(plan, &decision);
         }
     }
-    Err(no_plan(&decision, &reserved, Failure::Memory))
+    let left: Vec<u64> = budgets.iter().zip(&reserved).map(|(all, taken)| all.saturating_sub(*taken)).collect();
+    Err(no_plan(&decision, &left, Failure::Memory))
 }
 
 /// Under `strict`, refuses what is left of fallbacks.
@@ -130,19 +134,24 @@ struct Decided {
 }
 
 /// Solves with wishes as musts; if that is impossible, with wishes as strong preferences.
-fn decide(decision: &Decision<'_>, reserved: &[u64]) -> Result<Decided, PlanError> {
-    let solved = |problem: &Problem, overflow: Option<Overflow>| {
-        solve(problem).map(|solution| Decided { devices: problem.devices(&solution.choices), solution, overflow })
+fn decide(
+    decision: &Decision<'_>,
+    musts: &Problem,
+    solver: &Solver<'_>,
+    budgets: &[u64],
+) -> Result<Decided, PlanError> {
+    let decided = |problem: &Problem, solution: Solution, overflow| {
+        let devices = problem.devices(&solution.choices);
+        Decided { solution, devices, overflow }
     };
-    let musts = decision.problem(Binding::Wanted, reserved);
-    let mut failure = match solved(&musts, None) {
-        Ok(decided) => return Ok(decided),
+    let mut failure = match solver.within(budgets) {
+        Ok(solution) => return Ok(decided(musts, solution, None)),
         Err(failure) => failure,
     };
     if decision.variable_wants.iter().all(Option::is_none) {
-        return Err(no_plan(decision, reserved, failure));
+        return Err(no_plan(decision, budgets, failure));
     }
-    let overflow = Overflow::of(&musts, failure);
+    let overflow = Overflow::of(musts, solver, budgets);
     if let (true, Some(refusal)) = (decision.inputs.strict, refuse_overflow(decision, &overflow)) {
         return Err(refusal);
     }
@@ -151,12 +160,13 @@ fn decide(decision: &Decision<'_>, reserved: &[u64]) -> Result<Decided, PlanErro
         Policy::Auto | Policy::Hybrid => &[Binding::Free],
     };
     for &binding in bindings {
-        match solved(&decision.problem(binding, reserved), Some(overflow.clone())) {
-            Ok(decided) => return Ok(decided),
+        let problem = decision.problem(binding);
+        match Solver::new(&problem).within(budgets) {
+            Ok(solution) => return Ok(decided(&problem, solution, Some(overflow))),
             Err(other) => failure = other,
         }
     }
-    Err(no_plan(decision, reserved, failure))
+    Err(no_plan(decision, budgets, failure))
 }
 
 /// Everything that follows from the decision.
@@ -278,8 +288,8 @@ fn step_bytes(inputs: &Inputs, n_tables: usize) -> Result<u64, PlanError> {
     })
 }
 
-/// Why there is none: where everything would come nearest to fitting.
-fn no_plan(decision: &Decision<'_>, reserved: &[u64], failure: Failure) -> PlanError {
+/// Why there is none within `budgets`: where everything would come nearest to fitting.
+fn no_plan(decision: &Decision<'_>, budgets: &[u64], failure: Failure) -> PlanError {
     let inputs = decision.inputs;
     if failure == Failure::Forbidden {
         let op = decision.kv.first().and_then(|layer| layer.ops.first()).copied().unwrap_or(OpId(0));
@@ -288,18 +298,13 @@ fn no_plan(decision: &Decision<'_>, reserved: &[u64], failure: Failure) -> PlanE
             causes: "no device can hold KV that all devices able to run its layer reach".to_owned(),
         };
     }
-    let budgets = budget::budgets(inputs);
+    let kv = decision.kv.iter().map(|layer| budget::kv_layer_bytes(inputs, layer, decision.kv_dtype(0)));
+    let kv = kv.fold(0, u64::saturating_add);
     let needed = |device: usize| {
-        let weights = inputs.weight_bytes.iter().map(|bytes| bytes[device]).fold(0, u64::saturating_add);
-        let kv = decision.kv.iter().map(|layer| budget::kv_layer_bytes(inputs, layer, decision.kv_dtype(0)));
-        kv.fold(weights, u64::saturating_add).saturating_add(reserved[device])
+        let weights = inputs.weight_bytes.iter().map(|bytes| bytes[device]);
+        weights.fold(kv, u64::saturating_add)
     };
     let nearest = (0..budgets.len()).min_by_key(|&device| needed(device).saturating_sub(budgets[device])).unwrap_or(0);
-    let kv: u64 = decision
-        .kv
-        .iter()
-        .map(|l| budget::kv_layer_bytes(inputs, l, decision.kv_dtype(0)))
-        .fold(0, u64::saturating_add);
     let remedy = if kv > needed(nearest) / 2 {
         "take a smaller context (-c), fewer sequences or --kv-type q8_0"
     } else {

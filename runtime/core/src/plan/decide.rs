@@ -85,7 +85,7 @@ impl<'a> Decision<'a> {
     /// Numbers variables in the order in which a step meets them; the home of a layer's KV comes right
     /// before the first op that uses it.
     fn number_variables(&mut self, mut layers: BTreeMap<usize, KvLayer>) {
-        let groups = shared_groups(self.inputs);
+        let groups = self.groups();
         let mut variable_of_group: Vec<Option<usize>> = vec![None; groups.len()];
         for (op, node) in self.inputs.graph.ops() {
             if let Some(mut layer) =
@@ -105,6 +105,52 @@ impl<'a> Decision<'a> {
                 self.variable_of.push(variable);
             }
         }
+    }
+
+    /// Group of each instance: those that share a weight are one, and so are those that need not be told apart.
+    fn groups(&self) -> Vec<usize> {
+        let mut parent: Vec<usize> = (0..self.inputs.graph.len() * 2).collect();
+        let mut first_user: Vec<Option<usize>> = vec![None; self.inputs.weights.len()];
+        for (op, node) in self.inputs.graph.ops() {
+            for phase in Phase::ALL {
+                let own = instance(op, phase);
+                for weight in &node.weights {
+                    unite(&mut parent, *first_user[weight.0].get_or_insert(own), own);
+                }
+                for reader in kv_readers(self.inputs, op) {
+                    if node.weights.is_empty() && self.go_together(op, reader, phase) {
+                        unite(&mut parent, own, instance(reader, phase));
+                    }
+                }
+            }
+        }
+        (0..parent.len()).map(|at| root(&mut parent, at)).collect()
+    }
+
+    /// True if appending KV on another device than its only reader's can never be better. Both read the same
+    /// value, so that bringing the append to the reader costs no crossing and saves one; it is enough that
+    /// no device appends so much faster that the saved crossing does not make up for it.
+    fn go_together(&self, append: OpId, reader: OpId, phase: Phase) -> bool {
+        let inputs = self.inputs;
+        let n = inputs.topology.devices.len();
+        let (a, b) = (inputs.graph.op(append), inputs.graph.op(reader));
+        let alike = a.inputs == b.inputs
+            && b.weights.is_empty()
+            && kv_readers(inputs, append) == [reader]
+            && self.wants[instance(append, phase)] == self.wants[instance(reader, phase)]
+            && (0..n).all(|device| {
+                (0..inputs.kv_dtypes.len())
+                    .all(|kv| inputs.answer(append, device, kv).is_ok() == inputs.answer(reader, device, kv).is_ok())
+            });
+        let able = |device: &usize| inputs.best_answer(reader, *device).is_ok();
+        alike
+            && (0..n).filter(able).all(|to| {
+                (0..n).filter(able).filter(|&from| from != to).all(|from| {
+                    let saved_s = phase.weight() * crossing_s(inputs, from, to, 0);
+                    // A thousandth of slack covers rounding to ticks.
+                    self.seconds(append, phase, to) <= 0.999 * (self.seconds(append, phase, from) + saved_s)
+                })
+            })
     }
 
     fn find_able(&mut self) -> Result<(), PlanError> {
@@ -185,13 +231,9 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// The problem to solve, with budgets less `reserved`.
-    pub(super) fn problem(&self, binding: Binding, reserved: &[u64]) -> Problem {
-        let budgets = budget::budgets(self.inputs);
-        let mut problem = Problem {
-            budgets: budgets.iter().zip(reserved).map(|(budget, reserved)| budget.saturating_sub(*reserved)).collect(),
-            ..Problem::default()
-        };
+    /// The problem to solve, with whole budgets.
+    pub(super) fn problem(&self, binding: Binding) -> Problem {
+        let mut problem = Problem { budgets: budget::budgets(self.inputs), ..Problem::default() };
         let ticks = Ticks::of(self);
         let mut weight_home: Vec<Option<usize>> = vec![None; self.inputs.weights.len()];
         for (variable, members) in self.members.iter().enumerate() {
@@ -411,28 +453,17 @@ fn kv_layers(inputs: &Inputs) -> Result<BTreeMap<usize, KvLayer>, PlanError> {
     Ok(layers)
 }
 
-/// Group of each instance: those that share a weight are one.
-fn shared_groups(inputs: &Inputs) -> Vec<usize> {
-    let mut parent: Vec<usize> = (0..inputs.graph.len() * 2).collect();
-    fn root(parent: &mut [usize], mut at: usize) -> usize {
-        while parent[at] != at {
-            parent[at] = parent[parent[at]];
-            at = parent[at];
-        }
-        at
+fn root(parent: &mut [usize], mut at: usize) -> usize {
+    while parent[at] != at {
+        parent[at] = parent[parent[at]];
+        at = parent[at];
     }
-    let mut first_user: Vec<Option<usize>> = vec![None; inputs.weights.len()];
-    for (op, node) in inputs.graph.ops() {
-        for weight in &node.weights {
-            for phase in Phase::ALL {
-                let own = instance(op, phase);
-                let first = *first_user[weight.0].get_or_insert(own);
-                let (a, b) = (root(&mut parent, first), root(&mut parent, own));
-                parent[a.max(b)] = a.min(b);
-            }
-        }
-    }
-    (0..parent.len()).map(|at| root(&mut parent, at)).collect()
+    at
+}
+
+fn unite(parent: &mut [usize], a: usize, b: usize) {
+    let (a, b) = (root(parent, a), root(parent, b));
+    parent[a.max(b)] = a.min(b);
 }
 
 /// True for the class that follows the host where no other device can do it.

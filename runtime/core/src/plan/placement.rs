@@ -11,7 +11,9 @@
 mod search;
 mod trellis;
 
-pub(crate) use search::{Failure, Solution, solve};
+#[cfg(test)]
+pub(crate) use search::solve;
+pub(crate) use search::{Failure, Solution, Solver};
 
 /// The cost of what may not be.
 pub(crate) const FORBIDDEN: u64 = u64::MAX;
@@ -62,7 +64,7 @@ pub(crate) struct Pair {
 /// A placement problem. Variables are decided in their order, so related ones should be neighbours.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Problem {
-    /// Bytes, by device.
+    /// Devices, and bytes of each.
     pub(crate) budgets: Vec<u64>,
     /// What is decided.
     pub(crate) variables: Vec<Variable>,
@@ -89,6 +91,7 @@ impl Problem {
     }
 
     /// True if the memory is within every budget.
+    #[cfg(test)]
     pub(crate) fn fits(&self, memory: &[u64]) -> bool {
         memory.iter().zip(&self.budgets).all(|(used, budget)| used <= budget)
     }

@@ -3,7 +3,7 @@
 use super::{
     cost::reaches,
     decide::{Decision, instance, is_sampling},
-    placement::{Failure, Problem, solve},
+    placement::{Problem, Solver},
     request::PlanError,
     rules::{Want, why_missing},
     types::{Fallback, Phase, PhasePlan, Reason},
@@ -20,16 +20,12 @@ pub(super) struct Overflow {
 }
 
 impl Overflow {
-    pub(super) fn of(problem: &Problem, failure: Failure) -> Overflow {
-        let n_devices = problem.budgets.len();
-        let nothing = Overflow { devices: Vec::new(), short: vec![None; n_devices] };
-        if failure == Failure::Forbidden {
-            return nothing;
-        }
-        let unlimited = Problem { budgets: vec![u64::MAX; n_devices], ..problem.clone() };
-        let Ok(solution) = solve(&unlimited) else { return nothing };
+    pub(super) fn of(problem: &Problem, solver: &Solver<'_>, budgets: &[u64]) -> Overflow {
+        let Some(solution) = solver.unlimited() else {
+            return Overflow { devices: Vec::new(), short: vec![None; budgets.len()] };
+        };
         let used = problem.memory(&solution.choices);
-        let short = used.iter().zip(&problem.budgets).map(|(&used, &budget)| (used > budget).then_some((used, budget)));
+        let short = used.iter().zip(budgets).map(|(&used, &budget)| (used > budget).then_some((used, budget)));
         Overflow { short: short.collect(), devices: problem.devices(&solution.choices) }
     }
 }

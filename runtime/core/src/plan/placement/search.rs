@@ -32,23 +32,61 @@ pub(crate) enum Failure {
     Memory,
 }
 
-/// Bounds the work: states and labels per variable shrink as variables grow in number.
-const WORK: usize = 8_000_000;
+/// Bounds the states kept after a variable: more variables, fewer states.
+const MAX_TRANSITIONS: usize = 8_000_000;
+/// Bounds the labels kept after a variable in the same way.
+const MAX_LABELS: usize = 400_000;
 
-/// Finds a cheapest placement within the budgets.
+/// A problem made ready, so that it can be solved within several budgets.
+#[derive(Debug)]
+pub(crate) struct Solver<'a> {
+    problem: &'a Problem,
+    trellis: Trellis,
+    free: Vec<Vec<u64>>,
+}
+
+impl<'a> Solver<'a> {
+    /// Lists the states of the problem.
+    pub(crate) fn new(problem: &'a Problem) -> Solver<'a> {
+        let trellis = Trellis::build(problem, share(MAX_TRANSITIONS, problem));
+        let free = trellis.cost_to_go(|_, transition| transition.cost);
+        Solver { problem, trellis, free }
+    }
+
+    /// A cheapest placement with unlimited memory, `None` if everything is forbidden.
+    pub(crate) fn unlimited(&self) -> Option<Solution> {
+        let choices = self.trellis.best_path(&self.free, |_, transition| transition.cost)?;
+        Some(Solution { choices, cost: self.free[0][0], optimal: !self.trellis.cut })
+    }
+
+    /// A cheapest placement within budgets in bytes by device.
+    ///
+    /// # Errors
+    /// A [`Failure`] if there is none.
+    pub(crate) fn within(&self, budgets: &[u64]) -> Result<Solution, Failure> {
+        let solution = self.unlimited().ok_or(Failure::Forbidden)?;
+        if fits(&self.problem.memory(&solution.choices), budgets) {
+            return Ok(solution);
+        }
+        Search::new(self, budgets)?.run(share(MAX_LABELS, self.problem))
+    }
+}
+
+/// Finds a cheapest placement within the problem's own budgets.
 ///
 /// # Errors
 /// A [`Failure`] if there is none.
+#[cfg(test)]
 pub(crate) fn solve(problem: &Problem) -> Result<Solution, Failure> {
-    let per_variable = (WORK / problem.variables.len().max(1)).clamp(512, 200_000);
-    let trellis = Trellis::build(problem, per_variable);
-    let free = trellis.cost_to_go(|_, transition| transition.cost);
-    let choices = trellis.best_path(&free, |_, transition| transition.cost).ok_or(Failure::Forbidden)?;
-    if problem.fits(&problem.memory(&choices)) {
-        return Ok(Solution { choices, cost: free[0][0], optimal: !trellis.cut });
-    }
-    let search = Search::new(problem, &trellis, free)?;
-    search.run(per_variable.min(WORK / 2 / problem.variables.len().max(1)).max(256))
+    Solver::new(problem).within(&problem.budgets)
+}
+
+fn share(total: usize, problem: &Problem) -> usize {
+    (total / problem.variables.len().max(1)).clamp(128, 200_000)
+}
+
+fn fits(memory: &[u64], budgets: &[u64]) -> bool {
+    memory.iter().zip(budgets).all(|(used, budget)| used <= budget)
 }
 
 /// The price of memory: ticks per byte by constrained device, and the penalties that follow.
@@ -73,16 +111,18 @@ impl Prices {
 
 struct Search<'a> {
     problem: &'a Problem,
+    budgets: &'a [u64],
     trellis: &'a Trellis,
+    free: &'a [Vec<u64>],
     /// Devices whose budget could be exceeded.
     tight: Vec<usize>,
-    free: Vec<Vec<u64>>,
     /// Least memory to the end: `[tight device][stage][state]`.
     least_memory: Vec<Vec<Vec<u64>>>,
 }
 
 impl<'a> Search<'a> {
-    fn new(problem: &'a Problem, trellis: &'a Trellis, free: Vec<Vec<u64>>) -> Result<Search<'a>, Failure> {
+    fn new(solver: &'a Solver<'a>, budgets: &'a [u64]) -> Result<Search<'a>, Failure> {
+        let Solver { problem, trellis, free } = solver;
         let most_on = |device: usize| {
             let most_of = |variable: &super::Variable| {
                 let here = variable.choices.iter().filter(|choice| choice.device == device);
@@ -90,12 +130,11 @@ impl<'a> Search<'a> {
             };
             problem.variables.iter().fold(0u64, |sum, variable| sum.saturating_add(most_of(variable)))
         };
-        let tight: Vec<usize> =
-            (0..problem.budgets.len()).filter(|&device| most_on(device) > problem.budgets[device]).collect();
-        let mut search = Search { problem, trellis, tight, free, least_memory: Vec::new() };
-        for &device in &search.tight {
+        let tight: Vec<usize> = (0..budgets.len()).filter(|&device| most_on(device) > budgets[device]).collect();
+        let mut search = Search { problem, budgets, trellis, free, tight, least_memory: Vec::new() };
+        for device in search.tight.clone() {
             let to_go = trellis.cost_to_go(|stage, t| search.memory_of(stage, t.choice as usize, device));
-            if to_go[0][0] > problem.budgets[device] {
+            if to_go[0][0] > budgets[device] {
                 return Err(Failure::Memory);
             }
             search.least_memory.push(to_go);
@@ -117,7 +156,7 @@ impl<'a> Search<'a> {
             self.problem.variables.iter().map(|variable| variable.choices.iter().map(penalty).collect()).collect();
         let allowance = self.tight.iter().zip(per_byte).fold(0u64, |sum, (&device, price)| {
             // One part in 2^40 covers the rounding of the product itself.
-            let exact = price * self.problem.budgets[device] as f64;
+            let exact = price * self.budgets[device] as f64;
             sum.saturating_add((exact * (1.0 + 1e-12)).ceil() as u64).saturating_add(1)
         });
         let mut prices = Prices { penalties, allowance, to_go: Vec::new() };
@@ -142,7 +181,7 @@ impl<'a> Search<'a> {
     fn price_memory(&self, incumbent: &mut Option<Solution>) -> Prices {
         const RAISES: usize = 40;
         const STEPS: usize = 16;
-        let budgets: Vec<f64> = self.tight.iter().map(|&device| self.problem.budgets[device].max(1) as f64).collect();
+        let budgets: Vec<f64> = self.tight.iter().map(|&device| self.budgets[device].max(1) as f64).collect();
         let start = (self.free[0][0].max(1) as f64) / 64.0;
         // Prices are kept per whole budget, so that devices of different size move alike.
         let mut per_budget = vec![0.0f64; self.tight.len()];
@@ -154,7 +193,7 @@ impl<'a> Search<'a> {
             let path = self.trellis.best_path(&prices.to_go, |stage, transition| prices.cost(stage, transition));
             let Some(path) = path else { break };
             let memory = self.problem.memory(&path);
-            if self.problem.fits(&memory) {
+            if fits(&memory, self.budgets) {
                 let cost = self.cost_of(&path);
                 if incumbent.as_ref().is_none_or(|known| cost < known.cost) {
                     *incumbent = Some(Solution { choices: path, cost, optimal: false });
@@ -234,7 +273,7 @@ impl<'a> Search<'a> {
                     }
                     let fits = |slot: usize| {
                         let least = self.least_memory[slot][index + 1][step.to as usize];
-                        next_memory[at + slot].saturating_add(least) <= self.problem.budgets[self.tight[slot]]
+                        next_memory[at + slot].saturating_add(least) <= self.budgets[self.tight[slot]]
                     };
                     if (0..width).all(fits) {
                         next.push(new);
@@ -248,7 +287,7 @@ impl<'a> Search<'a> {
                 match order {
                     Order::Bound => kept.sort_by_key(|&label| next[label].bound),
                     Order::Memory => kept.sort_by_key(|&label| {
-                        let room = |slot: usize| self.problem.budgets[self.tight[slot]] / 1024 + 1;
+                        let room = |slot: usize| self.budgets[self.tight[slot]] / 1024 + 1;
                         (0..width).map(|slot| next_memory[label * width + slot] / room(slot)).max()
                     }),
                 }
