@@ -8,11 +8,13 @@
 mod clock;
 mod json;
 
-use std::panic::AssertUnwindSafe;
+use std::borrow::Cow;
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
+
+use super::tokenizer::Tokenizer;
 
 /// Why a prompt cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -72,14 +74,18 @@ pub struct RenderOptions<'o> {
     pub eos: &'o str,
 }
 
-/// Largest template; the largest known ones have some 20 KiB.
-const TEMPLATE_BYTES_MAX: usize = 1 << 20;
+/// Largest template; the largest known ones have some 30 KiB.
+const TEMPLATE_BYTES_MAX: usize = 128 << 10;
 /// Largest sum of all messages.
 const MESSAGES_BYTES_MAX: usize = 64 << 20;
 /// Steps that every template may take, and steps more for each message.
 const STEPS_MAX: u64 = 200_000;
 const STEPS_PER_MESSAGE: u64 = 5_000;
 const TEMPLATE_NAME: &str = "chat";
+/// The engine's parser and its values recurse without a bound of their own (`not not not ...`, a list in
+/// a list in a list). With a template of [`TEMPLATE_BYTES_MAX`] and so many steps, this stack is deep
+/// enough for the worst of them; only what is touched of it takes memory.
+const STACK_BYTES: usize = 512 << 20;
 
 /// A template, parsed.
 #[derive(Debug)]
@@ -91,7 +97,7 @@ impl ChatTemplate {
     /// Parses a template: GGUF's `tokenizer.chat_template`, or the text of `chat_template.jinja`.
     ///
     /// # Errors
-    /// A template that does not parse or is larger than 1 MiB.
+    /// A template that does not parse or is larger than 128 KiB.
     pub fn new(source: &str) -> Result<ChatTemplate, ChatError> {
         if source.len() > TEMPLATE_BYTES_MAX {
             let what = "template";
@@ -101,16 +107,18 @@ impl ChatTemplate {
         environment.set_trim_blocks(true);
         environment.set_lstrip_blocks(true);
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        // The engine says that nothing can be iterated over, too; Python does not.
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_filter("tojson", json::to_json);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", |format: &str| clock::format_now(format));
         let source = without_generation_tags(source);
-        let parsed = guarded(|| environment.add_template_owned(TEMPLATE_NAME, source));
-        match parsed {
-            Some(Ok(())) => Ok(ChatTemplate { environment }),
-            Some(Err(error)) => Err(ChatError::Syntax(error.to_string())),
-            None => Err(ChatError::Syntax("the template engine gave up".to_owned())),
-        }
+        guarded(move || {
+            environment
+                .add_template_owned(TEMPLATE_NAME, source)
+                .map_err(|error| ChatError::Syntax(error.to_string()))?;
+            Ok(ChatTemplate { environment })
+        })
     }
 
     /// The template of a `tokenizer_config.json`: one string, or a list of named ones of which
@@ -147,6 +155,16 @@ impl ChatTemplate {
         ChatTemplate::new(&source).map(Some)
     }
 
+    /// The prompt for these messages and the assistant's answer, with the marks of a tokenizer.
+    ///
+    /// # Errors
+    /// See [`ChatTemplate::render`].
+    pub fn prompt(&self, messages: &[Message], tokenizer: &Tokenizer) -> Result<String, ChatError> {
+        let name = |id: Option<u32>| id.map_or(Cow::Borrowed(""), |id| tokenizer.token_text(id));
+        let (bos, eos) = (name(tokenizer.bos()), name(tokenizer.eos_ids().first().copied()));
+        self.render(messages, RenderOptions { add_generation_prompt: true, bos: &bos, eos: &eos })
+    }
+
     /// The prompt for these messages.
     ///
     /// # Errors
@@ -169,20 +187,29 @@ impl ChatTemplate {
         };
         // The template's own text may come once per message, in each of some branches.
         let most = TEMPLATE_BYTES_MAX + 8 * size;
-        let mut out = Bounded { text: Vec::new(), most };
-        let rendered =
-            guarded(|| environment.get_template(TEMPLATE_NAME)?.render_captured_to(values, &mut out).map(drop));
-        match rendered {
-            Some(Ok(())) => String::from_utf8(out.text).map_err(|error| ChatError::Render(error.to_string())),
-            Some(Err(error)) => Err(error_of(&error, steps, most)),
-            None => Err(ChatError::Render("the template engine gave up".to_owned())),
-        }
+        guarded(|| {
+            let mut out = Bounded { text: Vec::new(), most };
+            // Whatever the engine made is dropped in here too, on the deep stack.
+            let rendered = environment
+                .get_template(TEMPLATE_NAME)
+                .and_then(|template| template.render_captured_to(values, &mut out).map(drop));
+            match rendered {
+                Ok(()) => String::from_utf8(out.text).map_err(|error| ChatError::Render(error.to_string())),
+                Err(error) => Err(error_of(&error, steps, most)),
+            }
+        })
     }
 }
 
-/// Runs the template engine; a panic inside it is none of ours to die of.
-fn guarded<T>(run: impl FnOnce() -> T) -> Option<T> {
-    std::panic::catch_unwind(AssertUnwindSafe(run)).ok()
+/// Runs the template engine on a stack that is deep enough, and ends what a panic inside it began there.
+fn guarded<T: Send>(run: impl FnOnce() -> Result<T, ChatError> + Send) -> Result<T, ChatError> {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("chat-template".to_owned()).stack_size(STACK_BYTES);
+        let thread = thread
+            .spawn_scoped(scope, run)
+            .map_err(|error| ChatError::Render(format!("no thread to run it on: {error}")))?;
+        thread.join().unwrap_or_else(|_| Err(ChatError::Render("the template engine gave up".to_owned())))
+    })
 }
 
 fn error_of(error: &minijinja::Error, steps: u64, most: usize) -> ChatError {
@@ -247,3 +274,6 @@ fn without_generation_tags(source: &str) -> String {
     text.push_str(rest);
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -241,7 +241,10 @@ impl<'f> GgufVocab<'f> {
             table.ids().filter(move |&id| table.kind(id).is_some_and(wanted))
         };
         let text = of_kind(|kind| matches!(kind, TokenKind::Normal | TokenKind::Unused));
-        let index = PieceIndex::new(&table, text.chain(of_kind(|kind| kind == TokenKind::UserDefined)));
+        // User-defined tokens are found in the text as it stands, before its spaces become marks: what they
+        // have of spaces never meets a mark.
+        let own = of_kind(|kind| kind == TokenKind::UserDefined).filter(|&id| !table.bytes(id).contains(&b' '));
+        let index = PieceIndex::new(&table, text.chain(own));
         let in_range = |id: u32| Some(id).filter(|&id| (id as usize) < self.tokens.len());
         let engine = Engine::Spm(Spm {
             index,
