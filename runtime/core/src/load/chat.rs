@@ -9,6 +9,8 @@ mod clock;
 mod json;
 
 use std::borrow::Cow;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
@@ -36,6 +38,9 @@ pub enum ChatError {
     /// The template runs on after the steps it may take.
     #[error("chat template: still running after {0} steps")]
     OutOfSteps(u64),
+    /// The template takes too long.
+    #[error("chat template: still running after {0} s")]
+    TooSlow(u64),
     /// The template refuses these messages (`raise_exception`).
     #[error("chat template refuses these messages: {0}")]
     Refused(String),
@@ -86,6 +91,8 @@ const TEMPLATE_NAME: &str = "chat";
 /// a list in a list). With a template of [`TEMPLATE_BYTES_MAX`] and so many steps, this stack is deep
 /// enough for the worst of them; only what is touched of it takes memory.
 const STACK_BYTES: usize = 512 << 20;
+/// Steps are no bound on time where one step works on a long string; this is.
+const TIME_MAX: Duration = Duration::from_secs(10);
 
 /// A template, parsed.
 #[derive(Debug)]
@@ -187,7 +194,7 @@ impl ChatTemplate {
         };
         // The template's own text may come once per message, in each of some branches.
         let most = TEMPLATE_BYTES_MAX + 8 * size;
-        guarded(|| {
+        guarded(move || {
             let mut out = Bounded { text: Vec::new(), most };
             // Whatever the engine made is dropped in here too, on the deep stack.
             let rendered = environment
@@ -201,14 +208,20 @@ impl ChatTemplate {
     }
 }
 
-/// Runs the template engine on a stack that is deep enough, and ends what a panic inside it began there.
-fn guarded<T: Send>(run: impl FnOnce() -> Result<T, ChatError> + Send) -> Result<T, ChatError> {
-    std::thread::scope(|scope| {
-        let thread = std::thread::Builder::new().name("chat-template".to_owned()).stack_size(STACK_BYTES);
-        let thread = thread
-            .spawn_scoped(scope, run)
-            .map_err(|error| ChatError::Render(format!("no thread to run it on: {error}")))?;
-        thread.join().unwrap_or_else(|_| Err(ChatError::Render("the template engine gave up".to_owned())))
+/// Runs the template engine on a stack that is deep enough, for a bounded time, and ends what a panic
+/// inside it began there. A run that takes too long is left to its step limit.
+fn guarded<T: Send + 'static>(run: impl FnOnce() -> Result<T, ChatError> + Send + 'static) -> Result<T, ChatError> {
+    let (answer, wait) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new().name("chat-template".to_owned()).stack_size(STACK_BYTES);
+    thread
+        .spawn(move || {
+            // Nobody may be waiting any more; then the answer is for nobody.
+            let _ = answer.send(run());
+        })
+        .map_err(|error| ChatError::Render(format!("no thread to run it on: {error}")))?;
+    wait.recv_timeout(TIME_MAX).unwrap_or_else(|error| match error {
+        RecvTimeoutError::Timeout => Err(ChatError::TooSlow(TIME_MAX.as_secs())),
+        RecvTimeoutError::Disconnected => Err(ChatError::Render("the template engine gave up".to_owned())),
     })
 }
 

@@ -29,7 +29,7 @@ fn what_templates_rely_on() {
     check("{{ messages[0] | tojson }}", r#"{"role": "system", "content": "Be brief."}"#);
     check("{{ [1, {'a': '<é>'}] | tojson }}", r#"[1, {"a": "<é>"}]"#);
     check("{{ [1] | tojson(indent=2) }}", "[\n  1\n]");
-    check("{{ tools is none }}{{ tools is iterable }}{{ 'a' is iterable }}", "TrueFalseTrue".to_lowercase().as_str());
+    check("{{ tools is none }}{{ tools is iterable }}{{ 'a' is iterable }}", "TrueFalseTrue");
     check("{% for m in messages %}{% if loop.first %}{% continue %}{% endif %}{{ m.role }}{% endfor %}", "user");
     check("{% set ns = namespace(n=0) %}{% for m in messages %}{% set ns.n = ns.n + 1 %}{% endfor %}{{ ns.n }}", "2");
     check("a{%- generation -%} b {%- endgeneration %}c", "abc");
@@ -46,7 +46,7 @@ fn a_refusal_is_the_templates_own_words() {
 
 #[test]
 fn hostile_templates_are_errors() {
-    let steps = render("{% for a in range(9999) %}{% for b in range(9999) %}{{ b }}{% endfor %}{% endfor %}");
+    let steps = render("{% for a in range(9999) %}{% for b in range(9999) %}{% set c = b %}{% endfor %}{% endfor %}");
     assert!(matches!(steps, Err(ChatError::OutOfSteps(_))), "{steps:?}");
     let large = render("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}");
     assert!(matches!(large, Err(ChatError::TooLarge { what: "prompt", .. })), "{large:?}");
@@ -58,17 +58,35 @@ fn hostile_templates_are_errors() {
 
 #[test]
 fn deep_templates_do_not_exhaust_the_stack() {
-    assert!(render(&"(".repeat(100_000)).is_ok());
-    assert!(render(&format!("{{{{ {} }}}}", "(".repeat(100_000))).is_err());
-    check(&format!("{{{{ {}1 }}}}", "not ".repeat(30_000)), "true");
-    check(&format!("{{{{ {}1 }}}}", "-".repeat(100_000)), "1");
-    check(&format!("{{{{ 1{} }}}}", "+1".repeat(60_000)), "60001");
-    check(&format!("{{{{ 'a'{} }}}}", "|e".repeat(60_000)), "a");
-    check(&format!("{{% if 0 %}}{}{{% endif %}}", "{%elif 1%}".repeat(10_000)), "");
+    assert_eq!(render(&"(".repeat(100_000)).unwrap().len(), 100_000);
+    check(&format!("{{{{ 1{} }}}}", "+1".repeat(30_000)), "30001");
+    // Text or error, it has to end; an exhausted stack would end the test.
     let nested = "{% set n = namespace(l=[]) %}{% for i in range(20000) %}{% set n.l = [n.l] %}{% endfor %}";
-    check(nested, "");
-    assert!(render(&format!("{nested}{{{{ n.l | tojson }}}}")).is_err());
-    assert_eq!(render(&format!("{nested}{{{{ n.l }}}}")).unwrap().len(), 40_002);
+    for template in [
+        format!("{{{{ {} }}}}", "(".repeat(100_000)),
+        format!("{{{{ {}1 }}}}", "not ".repeat(30_000)),
+        format!("{{{{ {}1 }}}}", "-".repeat(100_000)),
+        format!("{{{{ 'a'{} }}}}", "|e".repeat(60_000)),
+        format!("{{{{ a{} }}}}", ".a".repeat(60_000)),
+        format!("{{% if 0 %}}{}{{% endif %}}", "{%elif 1%}".repeat(10_000)),
+        nested.to_owned(),
+        format!("{nested}{{{{ n.l | tojson }}}}"),
+        format!("{nested}{{{{ n.l }}}}"),
+    ] {
+        if let Ok(text) = render(&template) {
+            assert!(text.len() < 1 << 20);
+        }
+    }
+}
+
+#[test]
+fn a_panic_of_the_engine_is_an_error() {
+    // Slicing an empty list backwards panics inside the engine of this version.
+    let reversed = ChatTemplate::new("{% for m in messages[::-1] %}{{ m }}{% endfor %}").unwrap();
+    match reversed.render(&[], RenderOptions::default()) {
+        Ok(text) => assert_eq!(text, ""),
+        Err(error) => assert!(matches!(error, ChatError::Render(_)), "{error:?}"),
+    }
 }
 
 #[test]
