@@ -19,6 +19,7 @@ use crate::{
     buffer::{CpuAllocation, Registry},
     executable::{self, CpuExecutable, Scratch},
     frame::Frame,
+    kernels::Kernels,
     probe,
     queue::Queue,
     sys::memory,
@@ -26,16 +27,6 @@ use crate::{
 
 /// The largest dimension of any op: keeps every size computation far from overflow.
 const MAX_DIMENSION: usize = 1 << 28;
-
-/// Which kernels to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kernels {
-    /// The fastest set that this processor runs.
-    #[default]
-    Auto,
-    /// The plain f32 reference.
-    Reference,
-}
 
 /// How to open the device.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,8 +50,14 @@ impl CpuBackend {
     }
 
     /// Opens the device as its own type.
-    pub fn open_device(&self) -> CpuDevice {
-        CpuDevice::new(self.options)
+    ///
+    /// # Errors
+    /// [`Error::Driver`] if this processor lacks the instructions of the kernels that were asked for.
+    pub fn open_device(&self) -> Result<CpuDevice> {
+        let cause = || format!("this processor does not run the {} kernels", self.options.kernels.name());
+        let refuse = || Error::Driver { device: DEVICE, call: "open", cause: cause() };
+        let kernels = self.options.kernels.resolve().ok_or_else(refuse)?;
+        Ok(CpuDevice::new(CpuOptions { kernels, ..self.options }))
     }
 }
 
@@ -77,7 +74,7 @@ impl Backend for CpuBackend {
         if id != DEVICE {
             return Err(Error::NoSuchDevice(id));
         }
-        Ok(Arc::new(self.open_device()))
+        Ok(Arc::new(self.open_device()?))
     }
 }
 

@@ -11,9 +11,10 @@ use std::{
 use biga_hal::{Activation, BufferSlice, DType, DeviceId, Dispatch, Executable, Heads, RopeStyle, Rows};
 
 use crate::{
-    DEVICE, Kernels,
+    DEVICE,
     buffer::Registry,
     frame::{Frame, StepNeeds},
+    kernels::Kernels,
     sys::memory::HostMemory,
 };
 
@@ -116,15 +117,31 @@ pub(crate) struct Step {
     pub(crate) rows: Rows,
     /// Next piece of work that no worker has taken; zeroed before each run.
     pub(crate) next: AtomicUsize,
+    /// Next row of activations that no worker has prepared; zeroed before each run.
+    pub(crate) prepared: AtomicUsize,
 }
 
-/// Memory that kernels use within a call: a part for each worker.
+/// Memory that kernels use within a call: a part for each worker, then one that they share.
 #[derive(Debug)]
 pub(crate) struct Scratch {
     /// The memory.
     pub(crate) memory: HostMemory,
     /// Bytes of one worker's part.
     pub(crate) worker_bytes: usize,
+    /// Workers.
+    pub(crate) workers: usize,
+}
+
+impl Scratch {
+    /// Address of the shared part.
+    pub(crate) fn shared_address(&self) -> usize {
+        self.memory.address() + self.worker_bytes * self.workers
+    }
+
+    /// Bytes of the shared part.
+    pub(crate) fn shared_bytes(&self) -> usize {
+        self.memory.size_bytes() - self.worker_bytes * self.workers
+    }
 }
 
 /// What a compiled segment runs.

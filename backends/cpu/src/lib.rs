@@ -16,6 +16,7 @@ mod device;
 mod executable;
 mod fence;
 mod frame;
+mod kernels;
 mod measure;
 mod pool;
 mod probe;
@@ -23,7 +24,8 @@ mod queue;
 mod reference;
 mod sys;
 
-pub use device::{CpuBackend, CpuDevice, CpuOptions, Kernels};
+pub use device::{CpuBackend, CpuDevice, CpuOptions};
+pub use kernels::Kernels;
 
 use biga_hal::DeviceId;
 

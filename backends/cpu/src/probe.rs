@@ -15,6 +15,7 @@ pub(crate) fn threads(options: CpuOptions) -> usize {
 pub(crate) fn info(options: CpuOptions) -> DeviceInfo {
     let (name, sets, threads) = (model_name(), instruction_sets(), threads(options));
     let memory_bytes = available_memory_bytes();
+    let kernels = options.kernels.resolve().unwrap_or(options.kernels).name();
     let mut facts = vec![("threads".to_owned(), threads.to_string()), ("instruction sets".to_owned(), sets.join(" "))];
     facts.extend(caches());
     DeviceInfo {
@@ -25,7 +26,7 @@ pub(crate) fn info(options: CpuOptions) -> DeviceInfo {
         max_allocation_bytes: memory_bytes,
         host_visible: true,
         rates: assumed_rates(threads),
-        identity: format!("cpu/{}/{name}/{threads} threads/{}", env!("CARGO_PKG_VERSION"), sets.join("+")),
+        identity: format!("cpu/{}/{name}/{threads} threads/{kernels}", env!("CARGO_PKG_VERSION")),
         name,
         facts,
         findings: Vec::new(),

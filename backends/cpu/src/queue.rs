@@ -56,6 +56,7 @@ impl Queue {
         }
         for step in &program.steps {
             step.next.store(0, Ordering::Relaxed);
+            step.prepared.store(0, Ordering::Relaxed);
         }
         let job: Arc<dyn Job> = program.clone();
         if !pool.run(&job) {

@@ -25,7 +25,8 @@ fn ops(dtype: DType) -> Vec<OpKind> {
         OpKind::Down { ff: wide * 2, width: 65 },
         OpKind::Head { width: wide, vocab: 259, softcap: None },
         OpKind::Head { width: narrow, vocab: 33, softcap: Some(3.0) },
-        OpKind::Down { ff: wide, width: 1 },
+        // One column: with quantised weights too few values for a tolerance by their mean square.
+        OpKind::Down { ff: wide, width: if unit == 1 { 1 } else { 9 } },
     ]
 }
 

@@ -9,12 +9,12 @@ use biga_hal::{
 
 use super::{Call, CpuExecutable, KvPlace, Matrix, Part, Program, Scratch, Step, Value, Vector};
 use crate::{
-    Kernels,
     buffer::{CpuAllocation, Registry},
     device::supports,
     frame::{Frame, StepNeeds, TableUse},
+    kernels::Kernels,
     reference::AttentionShape,
-    sys::memory::HostMemory,
+    sys::{memory::HostMemory, run},
 };
 
 /// What a device lends to compilation.
@@ -37,15 +37,22 @@ pub(crate) struct Context<'a> {
 /// [`Error::Unsupported`], [`Error::InvalidSegment`] with the op and what is wrong with it,
 /// [`Error::StaleHandle`], or [`Error::OutOfMemory`] for scratch.
 pub(crate) fn compile(context: &Context<'_>, segment: &Segment) -> Result<CpuExecutable> {
-    let mut compiler =
-        Compiler { context, segment, buffers: Vec::new(), tables: Vec::new(), op: "segment", scratch_bytes: 0 };
+    let mut compiler = Compiler {
+        context,
+        segment,
+        buffers: Vec::new(),
+        tables: Vec::new(),
+        op: "segment",
+        scratch_bytes: 0,
+        shared_bytes: 0,
+    };
     compiler.check_step()?;
     let mut steps = Vec::with_capacity(segment.ops.len());
     let mut dispatches = Vec::with_capacity(segment.ops.len());
     for op in &segment.ops {
         compiler.op = op.op.kind.name();
         let (call, dispatch) = compiler.op(op)?;
-        steps.push(Step { call, rows: op.rows, next: 0.into() });
+        steps.push(Step { call, rows: op.rows, next: 0.into(), prepared: 0.into() });
         dispatches.push(dispatch);
     }
     let needs = compiler.needs();
@@ -71,6 +78,7 @@ struct Compiler<'a> {
     /// Name of the op in hand, for errors.
     op: &'static str,
     scratch_bytes: usize,
+    shared_bytes: usize,
 }
 
 impl Compiler<'_> {
@@ -115,18 +123,24 @@ impl Compiler<'_> {
 
     /// The scratch so far if it is large enough, or a larger one.
     fn scratch(&self) -> Result<Arc<Scratch>> {
-        let worker_bytes = self.scratch_bytes.next_multiple_of(4096).max(4096);
-        if let Some(scratch) = self.context.scratch.as_ref().filter(|scratch| scratch.worker_bytes >= worker_bytes) {
-            return Ok(Arc::clone(scratch));
+        let workers = self.context.workers;
+        let (mut worker_bytes, mut shared_bytes) = (self.scratch_bytes.next_multiple_of(4096), self.shared_bytes);
+        if let Some(scratch) = &self.context.scratch {
+            if scratch.worker_bytes >= worker_bytes && scratch.shared_bytes() >= shared_bytes {
+                return Ok(Arc::clone(scratch));
+            }
+            worker_bytes = worker_bytes.max(scratch.worker_bytes);
+            shared_bytes = shared_bytes.max(scratch.shared_bytes());
         }
-        let size_bytes = worker_bytes.checked_mul(self.context.workers);
+        let worker_bytes = worker_bytes.max(4096);
+        let size_bytes = worker_bytes.checked_mul(workers).and_then(|n| n.checked_add(shared_bytes));
         let memory = size_bytes.and_then(HostMemory::new).ok_or_else(|| Error::OutOfMemory {
             device: crate::DEVICE,
             name: "kernel scratch".into(),
-            requested_bytes: worker_bytes as u64,
+            requested_bytes: size_bytes.unwrap_or(usize::MAX) as u64,
             available_bytes: 0,
         })?;
-        Ok(Arc::new(Scratch { memory, worker_bytes }))
+        Ok(Arc::new(Scratch { memory, worker_bytes, workers }))
     }
 
     /// The address of a slice, which must be of this device; the buffer is kept.
@@ -316,6 +330,7 @@ impl Compiler<'_> {
                 Call::QkNorm { x, q: vector(0), k: vector(1), heads, eps, offset: weight_offset, y }
             }
             OpKind::Rope { heads, style, inv_freqs } => {
+                self.need_scratch(Some(4 * heads.head_dim))?;
                 Call::Rope { x, heads: *heads, style: *style, inv_freqs: Arc::clone(inv_freqs), y }
             }
             &OpKind::KvAppend { heads } => {
@@ -328,7 +343,9 @@ impl Compiler<'_> {
                 let shape = AttentionShape { heads, scale, window, softcap, dtype: kv.dtype };
                 let longest = self.segment.step_layout.limits.max_blocks.saturating_mul(kv.block_len);
                 let seen = window.map_or(longest, |window| window.min(longest));
-                self.need_scratch(seen.checked_add(heads.head_dim).and_then(|n| n.checked_mul(4)))?;
+                let plain = seen.saturating_add(heads.head_dim);
+                let len = plain.max(run::attention_scratch_len(heads.head_dim));
+                self.need_scratch(len.checked_mul(4))?;
                 Call::Attention { x, shape, kv, y }
             }
             OpKind::Residual { .. } => Call::Residual { a: inputs[0], b: inputs[1], y },
@@ -359,8 +376,9 @@ impl Compiler<'_> {
             parts.push(Part { weight, bias: biases.and_then(|biases| biases.get(index).copied()), column });
             column += weight.rows;
         }
-        // Room for one expanded row.
-        self.scratch_bytes = self.scratch_bytes.max(x.width * 4);
+        self.scratch_bytes = self.scratch_bytes.max(run::product_scratch_len(x.width) * 4);
+        let shared = run::product_shared_len(x.width, self.segment.bucket.tokens.max(self.segment.bucket.outputs));
+        self.shared_bytes = self.shared_bytes.max(shared.saturating_mul(4));
         Call::Product { x, parts, softcap, y }
     }
 

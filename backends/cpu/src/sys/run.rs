@@ -14,12 +14,20 @@ use std::{
 use biga_hal::{Heads, Rows};
 
 use crate::{
-    dequantise::{dequantise_row, store_row},
-    executable::{Call, KvPlace, Part, Program, Step, Value, Vector},
+    dequantise::store_row,
+    executable::{Call, KvPlace, Program, Step, Value, Vector},
     frame::{Frame, StepSource},
     pool::{Job, Team},
-    reference::{self, AttentionShape},
+    sys::kernel_set,
 };
+
+mod fast;
+mod plain;
+
+pub(crate) use fast::{attention_scratch_len, product_scratch_len, product_shared_len};
+
+/// Up to so many rows a row-wise call is one worker's: sharing it would cost more than it saves.
+const SOLO_ROWS: usize = 2;
 
 /// The step buffer of a program.
 pub(crate) struct StepBuffer<'a>(pub(crate) &'a Program);
@@ -52,30 +60,53 @@ impl StepSource for StepBuffer<'_> {
 impl Job for Program {
     fn run(&self, worker: usize, team: &Team) {
         let frame = self.frame.read().unwrap_or_else(PoisonError::into_inner);
-        let scratch_bytes = self.scratch.worker_bytes;
-        let scratch = self.scratch.memory.address() + worker * scratch_bytes;
+        let kernels = kernel_set(self.kernels);
+        let address = self.scratch.memory.address() + worker * self.scratch.worker_bytes;
+        let mut before: Option<bool> = None;
         for step in &self.steps {
             let rows = match step.rows {
                 Rows::Tokens => frame.n_tokens,
                 Rows::Outputs => frame.n_outputs,
             };
+            // Calls in a row that worker 0 does alone need no meeting between them.
+            let solo = rows <= SOLO_ROWS && step.call.is_row_wise();
+            if before.is_some_and(|before| !(before && solo)) && !team.meet() {
+                return;
+            }
+            before = Some(solo);
+            if solo && worker != 0 {
+                continue;
+            }
             // SAFETY: the scratch has one part for each worker, aligned for f32 and only ever seen as f32;
             // submissions to a device run one at a time.
-            let scratch = unsafe { floats_mut(scratch, scratch_bytes / 4) };
-            Share { frame: &frame, rows, next: &step.next, scratch }.run(step);
-            if !team.meet() {
+            let scratch = unsafe { floats_mut(address, self.scratch.worker_bytes / 4) };
+            let mut share = Share { program: self, frame: &frame, rows, step, scratch, team };
+            let go_on = match kernels {
+                Some(kernels) => share.run_fast(kernels),
+                None => share.run_plain(),
+            };
+            if !go_on {
                 return;
             }
         }
     }
 }
 
+impl Call {
+    /// True for calls in which each row is computed from the same row of the inputs, and for the append.
+    fn is_row_wise(&self) -> bool {
+        !matches!(self, Call::Product { .. } | Call::Attention { .. })
+    }
+}
+
 /// One worker's part in one call.
 struct Share<'a> {
+    program: &'a Program,
     frame: &'a Frame,
     rows: usize,
-    next: &'a AtomicUsize,
+    step: &'a Step,
     scratch: &'a mut [f32],
+    team: &'a Team,
 }
 
 /// Pieces of `total` units, `size` at a time, until no worker finds more.
@@ -87,53 +118,11 @@ fn pieces(next: &AtomicUsize, total: usize, size: usize) -> impl Iterator<Item =
 }
 
 impl Share<'_> {
-    fn run(mut self, step: &Step) {
-        match &step.call {
-            Call::Product { x, parts, softcap, y } => {
-                let total = parts.iter().map(|part| part.weight.rows).sum();
-                for piece in pieces(self.next, total, 16) {
-                    for part in parts {
-                        let low = piece.start.max(part.column);
-                        let high = piece.end.min(part.column + part.weight.rows);
-                        (low..high).for_each(|column| self.product_column(*x, part, *softcap, *y, column));
-                    }
-                }
-            }
-            Call::KvAppend { x, heads, kv } => {
-                // Shared by head: two rows of a step that name the same position stay with one worker.
-                for head in pieces(self.next, heads.n_kv_heads, 1).flatten() {
-                    (0..self.rows).for_each(|row| self.append(*x, row, head, *heads, kv));
-                }
-            }
-            Call::Attention { x, shape, kv, y } => {
-                let n_heads = shape.heads.n_heads;
-                for unit in pieces(self.next, self.rows * n_heads, 1).flatten() {
-                    self.attention(*x, shape, kv, *y, unit / n_heads, unit % n_heads);
-                }
-            }
-            call => {
-                for row in pieces(self.next, self.rows, 1).flatten() {
-                    self.one_row(call, row);
-                }
-            }
-        }
-    }
-
-    /// One output column of every row.
-    fn product_column(&mut self, x: Value, part: &Part, softcap: Option<f32>, y: Value, column: usize) {
-        let (weight, weight_row) = (part.weight, column - part.column);
-        // SAFETY: the row lies inside the weight, which compilation checked against its buffer.
-        let stored = unsafe { bytes(weight.address + weight_row * weight.row_bytes, weight.row_bytes) };
-        let expanded = &mut self.scratch[..weight.columns];
-        dequantise_row(weight.dtype, stored, expanded);
-        // SAFETY: biases have as many elements as their weight has rows.
-        let added = part.bias.map_or(0.0, |bias| reference::element(unsafe { vector(bias) }, weight_row));
-        for row in 0..self.rows {
-            // SAFETY: `row` is below the bucket's rows, for which the value was checked; no call writes its input.
-            let sum = reference::dot(expanded, unsafe { row_of(x, row) });
-            // SAFETY: this worker alone took this column.
-            let y = unsafe { floats_mut(y.address + (row * y.width + column) * 4, 1) };
-            y[0] = reference::soft_cap(sum + added, softcap);
+    /// k and v of every row into the cache.
+    fn append_all(&self, x: Value, heads: Heads, kv: &KvPlace) {
+        // Shared by head: two rows of a step that name the same position stay with one worker.
+        for head in pieces(&self.step.next, heads.n_kv_heads, 1).flatten() {
+            (0..self.rows).for_each(|row| self.append(x, row, head, heads, kv));
         }
     }
 
@@ -149,85 +138,6 @@ impl Share<'_> {
             // that keys and values lie inside the block; this worker alone took this head.
             let stored = unsafe { bytes_mut(block + offset + at, kv.row_bytes) };
             store_row(kv.dtype, &x[start..start + heads.head_dim], stored);
-        }
-    }
-
-    /// One query head of one row.
-    fn attention(&mut self, x: Value, shape: &AttentionShape, kv: &KvPlace, y: Value, row: usize, head: usize) {
-        let Heads { n_heads, n_kv_heads, head_dim } = shape.heads;
-        let kv_head = head / (n_heads / n_kv_heads);
-        let last = self.frame.positions[row] as usize;
-        let first = reference::first_seen(last, shape.window);
-        let frame = self.frame;
-        let stored = |offset: usize, position: usize| {
-            let (block, place) = block_of(frame, kv, row, position);
-            // SAFETY: the frame checked the blocks of every position from `first` to `last`; no worker writes
-            // the cache during this call.
-            unsafe { bytes(block + offset + (kv_head * kv.block_len + place) * kv.row_bytes, kv.row_bytes) }
-        };
-        // SAFETY: as in `product_column`.
-        let q = &unsafe { row_of(x, row) }[head * head_dim..][..head_dim];
-        // SAFETY: this worker alone took this row and head.
-        let y = unsafe { floats_mut(y.address + (row * y.width + head * head_dim) * 4, head_dim) };
-        let (scores, expanded) = self.scratch.split_at_mut(last - first + 1);
-        let (key, value) = (|p| stored(kv.k_offset, p), |p| stored(kv.v_offset, p));
-        reference::attention(shape, q, first..=last, key, value, scores, &mut expanded[..head_dim], y);
-    }
-
-    /// A row of one of the ops that work row by row.
-    fn one_row(&self, call: &Call, row: usize) {
-        // SAFETY (all of this function): this worker alone took this row, rows are below those for which the
-        // values were checked, and an output shares memory with an input only if it is the very same value,
-        // of which then one reference exists at a time.
-        match call {
-            Call::Embed { table, scale, y } => {
-                let token = self.frame.tokens[row] as usize;
-                // SAFETY: above; the frame checked the token id against the table's rows.
-                let stored = unsafe { bytes(table.address + token * table.row_bytes, table.row_bytes) };
-                // SAFETY: above.
-                let y = unsafe { row_of_mut(*y, row) };
-                dequantise_row(table.dtype, stored, y);
-                y.iter_mut().for_each(|y| *y *= scale);
-            }
-            Call::RmsNorm { x, weight, eps, offset, y } => {
-                // SAFETY: above.
-                let (y, weight) = unsafe { (copied(*x, *y, row), vector(*weight)) };
-                reference::rms_norm(y, weight, *eps, *offset);
-            }
-            Call::QkNorm { x, q, k, heads, eps, offset, y } => {
-                // SAFETY: above.
-                let (y, q, k) = unsafe { (copied(*x, *y, row), vector(*q), vector(*k)) };
-                let (q_part, rest) = y.split_at_mut(heads.q_width());
-                reference::head_norm(q_part, heads.head_dim, q, *eps, *offset);
-                reference::head_norm(&mut rest[..heads.kv_width()], heads.head_dim, k, *eps, *offset);
-            }
-            Call::Rope { x, heads, style, inv_freqs, y } => {
-                // SAFETY: above.
-                let y = unsafe { copied(*x, *y, row) };
-                for head in y[..heads.q_width() + heads.kv_width()].chunks_exact_mut(heads.head_dim) {
-                    reference::rope(head, self.frame.positions[row], *style, inv_freqs);
-                }
-            }
-            Call::Residual { a, b, y } => {
-                // SAFETY: above; `b` never shares memory with the output.
-                let (y, b) = unsafe { (copied(*a, *y, row), row_of(*b, row)) };
-                y.iter_mut().zip(b).for_each(|(y, b)| *y += b);
-            }
-            Call::Activate { x, ff, activation, y } => {
-                // SAFETY: above.
-                let (x, y) = unsafe { (row_of(*x, row), row_of_mut(*y, row)) };
-                let (gate, up) = x.split_at(*ff);
-                for ((y, gate), up) in y.iter_mut().zip(gate).zip(up) {
-                    *y = reference::activate(*activation, *gate) * up;
-                }
-            }
-            Call::Select { x, y } => {
-                // SAFETY: above; the frame checked that the output row is one of the step's tokens.
-                let (x, y) = unsafe { (row_of(*x, self.frame.outputs[row] as usize), row_of_mut(*y, row)) };
-                y.copy_from_slice(x);
-            }
-            // These are shared otherwise, in `run`.
-            Call::Product { .. } | Call::KvAppend { .. } | Call::Attention { .. } => {}
         }
     }
 }
