@@ -1,8 +1,8 @@
 //! Load: a weight file becomes a typed model. Nothing here knows of devices.
 //!
 //! Two formats, one result: a `.gguf` file, or a folder with `config.json` and `*.safetensors`. The files are
-//! mapped, not read; weights stay where they lie ([`weights`] lists the exceptions). Which weights exist
-//! follows from the config through the [`graph`], never from the file: what the file has beyond them is skipped.
+//! mapped, not read; weights stay where they lie (`weights` lists the exceptions). Which weights exist
+//! follows from the config through the `graph`, never from the file: what the file has beyond them is skipped.
 
 pub mod error;
 

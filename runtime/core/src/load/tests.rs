@@ -92,6 +92,18 @@ fn matrices_are_quantised_and_vectors_are_not() {
 }
 
 #[test]
+fn quantised_bytes_are_those_of_llama_quantize() {
+    for (quantize, name) in [(Quantize::Int8, "q_proj.q8_0"), (Quantize::Int4, "q_proj.q4_0")] {
+        let options = LoadOptions { quantize: Some(quantize) };
+        let model = Model::load(fixture("tiny-llama"), &options, &mut |_| ()).unwrap();
+        let slot = WeightSlot::Layer(0, LayerWeight::Q);
+        let index = model.graph.weights().iter().position(|spec| spec.slot == slot).unwrap();
+        let expected = fs::read(fixture("tiny-llama").join(name)).unwrap();
+        assert!(model.weights.bytes(super::graph::WeightId(index)) == expected, "{name} differs");
+    }
+}
+
+#[test]
 fn a_file_that_shrinks_is_an_error() {
     let folder = copy_of("tiny-llama");
     let path = folder.path().join("model.safetensors");
