@@ -47,7 +47,7 @@ fn model(variable: &str) -> Option<Arc<Model>> {
 }
 
 fn continue_prompt(engine: &mut Engine, prompt: &str) -> (Vec<u32>, Generated, String) {
-    let model = engine.model().clone();
+    let model = Arc::clone(engine.model());
     let tokenizer = model.tokenizer.as_ref().unwrap();
     let ids = tokenizer.encode(prompt, true, tokenizer.adds_bos()).unwrap();
     let options = GenerateOptions {

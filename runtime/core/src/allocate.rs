@@ -110,7 +110,7 @@ impl Engine {
     }
 
     /// The model that it runs.
-    pub fn model(&self) -> &Model {
+    pub fn model(&self) -> &Arc<Model> {
         &self.model
     }
 }
