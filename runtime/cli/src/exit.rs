@@ -59,10 +59,22 @@ pub(crate) fn of(done: anyhow::Result<Outcome>) -> ExitCode {
         // The reader of our output has seen enough (`biga plan ... | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("biga: error: {error:#}");
+            eprintln!("biga: error: {}", words(&error));
             ExitCode::from(code(&error))
         }
     }
+}
+
+/// The error with its causes, less those that the words before them have already said.
+fn words(error: &anyhow::Error) -> String {
+    let mut words = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if !words.contains(&cause) {
+            let separator = if words.is_empty() { "" } else { ": " };
+            words += &format!("{separator}{cause}");
+        }
+    }
+    words
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

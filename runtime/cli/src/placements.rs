@@ -65,14 +65,14 @@ pub(crate) fn table(rows: &[Row]) -> String {
     text
 }
 
-/// A reason in words.
+/// A reason in words. The causes of fallbacks are told once, in their own list.
 pub(crate) fn why(reason: &Reason) -> String {
     match reason {
         Reason::Cost => "least predicted time".to_owned(),
         Reason::User { rule } => format!("asked for: {rule}"),
         Reason::Policy => "policy".to_owned(),
         Reason::OnlyCapable => "no other device can".to_owned(),
-        Reason::Fallback { wanted, cause } => format!("fallback from {wanted}: {cause}"),
+        Reason::Fallback { wanted, .. } => format!("fallback from {wanted}"),
     }
 }
 

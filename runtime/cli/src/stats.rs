@@ -34,6 +34,7 @@ pub(crate) fn of_generation(engine: &Engine, before: &Stats, generated: &Generat
     }
     text += "\nwhere each op ran\n";
     text += &placements::table(&placements::rows(engine.plan(), &engine.model().graph));
+    text.push('\n');
     text += &fallbacks(&after);
     text
 }
@@ -67,14 +68,27 @@ fn speeds(generated: &Generated) -> String {
     text
 }
 
-fn fallbacks(stats: &Stats) -> String {
-    if stats.fallbacks.is_empty() {
-        return "\nno fallback\n".to_owned();
+/// Each cause once, with the ops that it moved and how often each ran elsewhere.
+pub(crate) fn fallbacks(stats: &Stats) -> String {
+    let mut groups: Vec<(&Fallback, Vec<String>)> = Vec::new();
+    for count in stats.fallbacks.iter().filter(|count| count.n_ops_run > 0) {
+        let one = &count.fallback;
+        let op = format!("{} {}x", one.op, count.n_ops_run);
+        let same = |known: &Fallback| {
+            (known.phase, &known.wanted, &known.ran_on, &known.cause)
+                == (one.phase, &one.wanted, &one.ran_on, &one.cause)
+        };
+        match groups.iter_mut().find(|(known, _)| same(known)) {
+            Some((_, ops)) => ops.push(op),
+            None => groups.push((one, vec![op])),
+        }
     }
-    let mut text = String::from("\nfallbacks\n");
-    for count in &stats.fallbacks {
-        let Fallback { op, phase, wanted, ran_on, cause, .. } = &count.fallback;
-        let _ = writeln!(text, "{phase:<8} {op}: {} times on {ran_on} instead of {wanted}: {cause}", count.n_ops_run);
+    if groups.is_empty() {
+        return "no fallback\n".to_owned();
+    }
+    let mut text = String::from("fallbacks\n");
+    for (Fallback { phase, wanted, ran_on, cause, .. }, ops) in groups {
+        let _ = writeln!(text, "{phase:<8} on {ran_on} instead of {wanted}: {cause}\n         {}", ops.join(", "));
     }
     text
 }

@@ -13,7 +13,7 @@ use crate::{
     args::BenchArgs,
     output::JSON_VERSION,
     placements::{self, Row},
-    size,
+    size, stats,
 };
 
 /// Mean and sample standard deviation.
@@ -58,7 +58,8 @@ pub(super) fn table(engine: &Engine, measured: &[Measured], rows: &[Row], args: 
         let (class, why) = (class.name(), placements::why(reason));
         let _ = writeln!(text, "| {phase} | {class} | {device} ({device_name}) | {n_ops} | {layers} | {why} |");
     }
-    text
+    text.push('\n');
+    text + &stats::fallbacks(&engine.stats())
 }
 
 /// One record a test.
