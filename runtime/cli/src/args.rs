@@ -66,7 +66,8 @@ pub(crate) struct MachineArgs {
     /// Threads of the CPU device; all usable cores if not given.
     #[arg(short, long, value_name = "N", value_parser = positive(1024))]
     pub(crate) threads: Option<usize>,
-    /// CPU kernels: auto takes the fastest set that this processor runs, reference is the plain oracle.
+    /// CPU kernels: auto (the fastest set that this processor runs), reference (the plain oracle), portable,
+    /// avx2, avx512.
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = kernels)]
     pub(crate) cpu_kernels: Kernels,
     /// The file with this machine's measurements.
@@ -85,6 +86,9 @@ pub(crate) struct PlanArgs {
     /// Print JSON.
     #[arg(long, group = "shape")]
     pub(crate) json: bool,
+    /// Print a Graphviz graph.
+    #[arg(long, group = "shape")]
+    pub(crate) dot: bool,
     /// Sequences that decode together.
     #[arg(short = 'b', long, value_name = "N", default_value = "1", value_parser = positive(MAX_SEQUENCES))]
     pub(crate) batch: usize,
@@ -249,11 +253,15 @@ pub(crate) fn positive(most: usize) -> impl Fn(&str) -> Result<usize, String> + 
 }
 
 fn kernels(word: &str) -> Result<Kernels, String> {
-    match word {
-        "auto" => Ok(Kernels::Auto),
-        "reference" => Ok(Kernels::Reference),
-        _ => Err("one of auto, reference is needed".to_owned()),
-    }
+    let set = match word {
+        "auto" => return Ok(Kernels::Auto),
+        "reference" => Kernels::Reference,
+        "portable" => Kernels::Portable,
+        "avx2" => Kernels::Avx2,
+        "avx512" => Kernels::Avx512,
+        _ => return Err("one of auto, reference, portable, avx2, avx512 is needed".to_owned()),
+    };
+    if Kernels::available().contains(&set) { Ok(set) } else { Err("this processor lacks the instructions".to_owned()) }
 }
 
 fn kv_type(word: &str) -> Result<DType, String> {

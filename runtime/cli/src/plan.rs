@@ -1,24 +1,22 @@
-//! `biga plan`: where each op of a model runs, and why.
-
-use serde_json::json;
+//! `biga plan`: where each op of a model runs, and why. Devices are opened and asked; none gets memory.
 
 use crate::{
     args::PlanArgs,
     exit::Outcome,
     open::{self, Needs},
-    output::{self, JSON_VERSION},
-    placements,
+    output,
 };
 
 /// Runs the command.
 pub(crate) fn run(args: &PlanArgs) -> anyhow::Result<Outcome> {
     let needs = Needs { max_sequences: args.batch, all_logits: false, context: None };
-    let opened = open::open(&args.model, needs)?;
-    let rows = placements::rows(&opened.plan, &opened.model.graph);
+    let plan = open::open(&args.model, needs)?.plan;
     if args.json {
-        output::print_json(&json!({ "version": JSON_VERSION, "placements": rows }))?;
+        output::print_json(&plan.to_json())?;
+    } else if args.dot {
+        output::print(&plan.to_dot())?;
     } else {
-        output::print(&placements::table(&rows))?;
+        output::print(&plan.explain().to_string())?;
     }
     Ok(Outcome::Done)
 }

@@ -79,6 +79,7 @@ fn a_wrong_command_line_is_bad_usage() {
     check_refused(&["run", &llama(), "-p", "hi", "--quantize", "int3"], 2, &["int3", "int8, int4"]);
     check_refused(&["run", &llama(), "-p", "hi", "--memory-limit", "8X"], 2, &["unit"]);
     check_refused(&["run", &llama(), "-p", "hi", "--place", "attention"], 2, &["attention"]);
+    check_refused(&["run", &llama(), "-p", "hi", "--cpu-kernels", "mmx"], 2, &["mmx", "auto, reference, portable"]);
     check_refused(&["run", &llama(), "-p", "hi", "-f", "x"], 2, &["--file"]);
 }
 
@@ -199,10 +200,13 @@ fn logits_are_the_same_in_one_step_and_one_by_one() {
         assert_eq!(logits.shape(), [5, 512]);
         logits.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
     };
+    let reference = write("reference", &["--cpu-kernels", "reference"]);
     let (whole, single) = (write("whole", &[]), write("single", &["--step-by-step"]));
-    let furthest = whole.iter().zip(&single).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-    // f32 throughout; only the order of sums may differ.
-    assert!(furthest < 1e-4, "{furthest}");
+    for other in [&single, &reference] {
+        let furthest = whole.iter().zip(other).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // f32 throughout; only the order of sums may differ.
+        assert!(furthest < 1e-4, "{furthest}");
+    }
     assert!(whole.iter().any(|logit| logit.abs() > 1.0));
     check_refused(&["logits", &llama(), "--tokens", "1", "-o", "/nonexistent/x"], 1, &["/nonexistent/x"]);
 }
@@ -229,10 +233,14 @@ fn a_bench_prints_a_table_or_records() {
 }
 
 #[test]
-fn a_plan_is_versioned_json() {
+fn a_plan_is_a_table_or_json_or_a_picture() {
     let json = check_json(&["plan", &llama(), "--device", "cpu", "--json"]);
     assert_eq!(json["version"], 1);
+    assert!(json["ops"].as_array().unwrap().iter().all(|op| op["placements"]["decode"]["device"] == "cpu"), "{json}");
     check_refused(&["plan", &llama(), "--json", "--explain"], 2, &["--explain"]);
+    assert!(check_done(&["plan", &llama(), "--dot"]).starts_with("digraph"));
+    let table = check_done(&["plan", &llama(), "--device", "cpu"]);
+    assert!(table.contains("cpu") && table.contains("ffn"), "{table}");
 }
 
 #[test]
@@ -257,14 +265,14 @@ fn smollm2() -> Option<String> {
 fn a_run_streams_text_and_keeps_statistics_apart() {
     let Some(model) = smollm2() else { return };
     let greedy = ["run", &model, "--device", "cpu", "--temp", "0", "-n", "16"];
-    let output = run(&[&greedy[..], &["-p", "What is the capital of France?", "--stats"]].concat());
+    let output = run(&[&greedy[..], &["-p", "Tell me the capital of France.", "--stats"]].concat());
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("Paris"), "{}", text(&output.stdout));
     let stats = text(&output.stderr);
     for word in ["tok/s", "first token after", "submissions", "where each op ran", "no fallback"] {
         assert!(stats.contains(word), "{word} is not in\n{stats}");
     }
-    let stopped = run(&[&greedy[..], &["-p", "What is the capital of France?", "--stop", " Paris"]].concat());
+    let stopped = run(&[&greedy[..], &["-p", "Tell me the capital of France.", "--stop", " Paris"]].concat());
     assert!(!text(&stopped.stdout).contains("Paris"));
 
     let mut child = command(&[&greedy[..], &["--raw"]].concat())
