@@ -13,7 +13,7 @@ use crate::{biga_command, cache::Cache, fetch, process, setup};
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The question
-    #[arg(short, long, default_value = "What is the capital of France?")]
+    #[arg(short, long, default_value = "Tell me the capital of France.")]
     prompt: String,
     /// A file or model folder to use instead of SmolLM2
     #[arg(short, long)]
