@@ -185,7 +185,9 @@ fn token_table(inner: &HfTokenizer, spelling: Spelling) -> Result<TokenTable, To
             Some(_) => TokenKind::UserDefined,
             None => TokenKind::Normal,
         };
-        let is_text = kind == TokenKind::Normal;
+        // SentencePiece's decoder turns marks into spaces in added tokens, too (Gemma has runs of them).
+        let is_marked = spelling != Spelling::ByteLevel && kind == TokenKind::UserDefined;
+        let is_text = kind == TokenKind::Normal || is_marked;
         table.push_with(kind, |to| match (spelling, byte_of_entry(entry.as_bytes())) {
             (Spelling::ByteLevel, _) if is_text && decode_entry(entry, to) => {}
             (Spelling::Marked { .. }, Some(byte)) if is_text => to.push(byte),

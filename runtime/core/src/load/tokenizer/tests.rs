@@ -205,6 +205,29 @@ fn a_tokenizer_json_brings_its_configuration() {
     assert!(Tokenizer::from_json_bytes(far.as_bytes(), None).is_err());
 }
 
+#[test]
+fn marks_in_added_tokens_of_a_tokenizer_json_are_spaces() {
+    let json = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "pre_tokenizer": null, "post_processor": null,
+        "normalizer": {"type": "Replace", "pattern": {"String": " "}, "content": "▁"},
+        "added_tokens": [{
+            "id": 3, "content": "▁▁", "special": false,
+            "single_word": false, "lstrip": false, "rstrip": false, "normalized": true,
+        }],
+        "decoder": {"type": "Sequence", "decoders": [
+            {"type": "Replace", "pattern": {"String": "▁"}, "content": " "},
+            {"type": "ByteFallback"},
+            {"type": "Fuse"},
+        ]},
+        "model": {"type": "BPE", "vocab": {"a": 0, "▁": 1, "<0x41>": 2}, "merges": [], "byte_fallback": true},
+    });
+    let tokenizer = Tokenizer::from_json_bytes(json.to_string().as_bytes(), None).unwrap();
+    let ids = tokenizer.encode("a  a a", false, true).unwrap();
+    assert_eq!(ids, [0, 3, 0, 1, 0]);
+    assert_eq!(tokenizer.decode(&ids), "a  a a");
+    assert_eq!(tokenizer.decode(&[2, 3]), "A  ");
+}
+
 proptest! {
     #[test]
     fn text_comes_back(text in "\\PC{0,40}|[ a-z\n日é🙂]{0,60}") {
