@@ -10,6 +10,7 @@
 use biga_hal::{Activation, DType, RopeStyle};
 
 pub(crate) mod attention;
+pub(crate) mod lanes;
 pub(crate) mod layout;
 pub(crate) mod math;
 pub(crate) mod quantise;

@@ -15,11 +15,11 @@
 
 /// Compiles the plain kernels of `kernels/` for one instruction set and lists them with its tiles.
 macro_rules! kernel_set {
-    ($fused:literal, $(#[$features:meta])?) => {
+    ($lanes:ty, $unpack:ident, $fused:literal, $(#[$features:meta])?) => {
         /// The set.
         pub(crate) static SET: crate::kernels::KernelSet = crate::kernels::KernelSet {
             quantise,
-            unpack,
+            unpack: $unpack,
             expand,
             tile_i8,
             tile_f32,
@@ -35,7 +35,7 @@ macro_rules! kernel_set {
         }
 
         $(#[$features])?
-        fn unpack(dtype: biga_hal::DType, bytes: &[u8], layout: &crate::kernels::layout::Layout, out: &mut [f32]) {
+        fn unpack_plain(dtype: biga_hal::DType, bytes: &[u8], layout: &crate::kernels::layout::Layout, out: &mut [f32]) {
             crate::kernels::unpack::unpack(dtype, bytes, layout, out);
         }
 
@@ -61,7 +61,7 @@ macro_rules! kernel_set {
 
         $(#[$features])?
         fn attention(unit: &crate::kernels::attention::Unit<'_>, queries: &mut [f32], scratch: &mut [f32]) {
-            crate::kernels::attention::attention::<$fused>(unit, queries, scratch);
+            crate::kernels::attention::attention::<$lanes, $fused>(unit, queries, scratch);
         }
     };
 }

@@ -4,10 +4,9 @@
 //! converted once for all of them. Sixteen positions make a chunk: their keys are turned so that the scores
 //! of a query are sums of whole vectors, and the softmax is kept running (largest score, sum, output).
 
-use biga_hal::DType;
-
 use super::{
-    math::{exp, fma, largest, sum, tanh},
+    lanes::Lanes,
+    math::{exp, largest, sum, tanh},
     unpack::expand,
 };
 use crate::reference::AttentionShape;
@@ -40,33 +39,53 @@ pub(crate) enum Part {
 
 /// f32 of scratch for a head size, beside queries and outputs.
 pub(crate) const fn scratch_len(head_dim: usize) -> usize {
-    3 * CHUNK * head_dim
+    3 * CHUNK * head_dim.next_multiple_of(CHUNK)
 }
 
-/// `queries` is `[n_queries, head_dim]` and becomes the output; `scratch` holds `n_queries · head_dim` for
-/// the running output and then [`scratch_len`].
+/// `queries` is `[n_queries, head_dim]` and becomes the output; `scratch` holds as much for the
+/// running output, its rows in whole vectors, and then [`scratch_len`].
 #[inline(always)]
-pub(crate) fn attention<const FUSED: bool>(unit: &Unit<'_>, queries: &mut [f32], scratch: &mut [f32]) {
+pub(crate) fn attention<L: Lanes, const FUSED: bool>(unit: &Unit<'_>, queries: &mut [f32], scratch: &mut [f32]) {
     let head_dim = unit.shape.heads.head_dim;
+    let padded = head_dim.next_multiple_of(CHUNK);
     let n_queries = unit.bounds.len();
-    let (outputs, scratch) = scratch.split_at_mut(n_queries * head_dim);
-    let (turned, scratch) = scratch.split_at_mut(CHUNK * head_dim);
-    let (rows, scratch) = scratch.split_at_mut(CHUNK * head_dim);
+    let (outputs, scratch) = scratch.split_at_mut(n_queries * padded);
+    let (turned, scratch) = scratch.split_at_mut(CHUNK * padded);
+    let (rows, packed) = scratch.split_at_mut(CHUNK * padded);
     outputs.fill(0.0);
-    queries.iter_mut().for_each(|q| *q *= unit.shape.scale);
+    // Columns beyond the head stay zeroes, in the keys and in the values.
+    rows.fill(0.0);
+    for q in queries.iter_mut() {
+        *q *= unit.shape.scale;
+    }
     // Largest score and sum of each query; the caller bounds the queries.
     let mut running = [(f32::NEG_INFINITY, 0.0_f32); MAX_QUERIES];
-    let used = || unit.bounds.iter().filter(|(first, last)| first <= last);
-    let (Some(low), Some(high)) = (used().map(|b| b.0).min(), used().map(|b| b.1).max()) else { return };
+    let (mut low, mut high) = (usize::MAX, 0);
+    for &(first, last) in unit.bounds {
+        if first <= last {
+            (low, high) = (low.min(first), high.max(last));
+        }
+    }
     let mut position = low;
     while position <= high {
         let count = CHUNK.min(unit.block_len - position % unit.block_len).min(high + 1 - position);
-        let stored = (unit.stored)(Part::Keys, position, count);
-        turn(unit.shape.dtype, stored, count, head_dim, &mut scratch[..CHUNK * head_dim], turned);
-        let stored = (unit.stored)(Part::Values, position, count);
-        expand(unit.shape.dtype, stored, &mut rows[..count * head_dim]);
+        let mut load = |part: Part, rows: &mut [f32]| {
+            let stored = (unit.stored)(part, position, count);
+            if padded == head_dim {
+                expand(unit.shape.dtype, stored, &mut rows[..count * head_dim]);
+            } else {
+                expand(unit.shape.dtype, stored, &mut packed[..count * head_dim]);
+                for j in 0..count {
+                    rows[j * padded..][..head_dim].copy_from_slice(&packed[j * head_dim..][..head_dim]);
+                }
+            }
+        };
+        load(Part::Keys, rows);
+        turn::<L>(rows, padded, turned);
+        load(Part::Values, rows);
+        let (turned, rows) = (turned.as_chunks::<CHUNK>().0, rows.as_chunks::<CHUNK>().0);
         for first in (0..n_queries).step_by(LANES) {
-            let scores = scores::<FUSED>(&queries[first * head_dim..][..LANES * head_dim], turned, head_dim);
+            let scores = scores::<L>(&queries[first * head_dim..][..LANES * head_dim], turned, head_dim);
             for (i, scores) in scores.into_iter().enumerate() {
                 let query = first + i;
                 let (from, to) = unit.bounds[query];
@@ -74,98 +93,119 @@ pub(crate) fn attention<const FUSED: bool>(unit: &Unit<'_>, queries: &mut [f32],
                     continue;
                 }
                 let seen = (from.saturating_sub(position), (to + 1 - position).min(count));
-                let output = &mut outputs[query * head_dim..][..head_dim];
-                fold::<FUSED>(scores, seen, unit.shape.softcap, &mut running[query], output, rows);
+                let output = outputs[query * padded..][..padded].as_chunks_mut::<CHUNK>().0;
+                fold::<L, FUSED>(scores, seen, unit.shape.softcap, &mut running[query], output, rows);
             }
         }
         position += count;
     }
-    for ((query, output), (_, sum)) in
-        queries.chunks_exact_mut(head_dim).zip(outputs.chunks_exact(head_dim)).zip(running)
-    {
-        let share = if sum > 0.0 { 1.0 / sum } else { 0.0 };
-        query.iter_mut().zip(output).for_each(|(y, o)| *y = o * share);
+    for (query, (_, sum)) in running.iter().enumerate().take(n_queries) {
+        let share = if *sum > 0.0 { 1.0 / sum } else { 0.0 };
+        let output = &outputs[query * padded..][..head_dim];
+        for (y, o) in queries[query * head_dim..][..head_dim].iter_mut().zip(output) {
+            *y = o * share;
+        }
     }
 }
 
 /// The most queries of one call.
 pub(crate) const MAX_QUERIES: usize = 32;
 
-/// Keys of a chunk as `[head_dim][16]`; absent positions are zeroes.
+/// Keys of a chunk from `[16, padded]` to `[padded][16]`. Rows beyond the chunk's count hold what an earlier
+/// chunk left; their scores are masked.
 #[inline(always)]
-fn turn(dtype: DType, stored: &[u8], count: usize, head_dim: usize, rows: &mut [f32], turned: &mut [f32]) {
-    expand(dtype, stored, &mut rows[..count * head_dim]);
-    rows[count * head_dim..].fill(0.0);
-    for (d, out) in turned.as_chunks_mut::<CHUNK>().0.iter_mut().enumerate() {
-        for (j, out) in out.iter_mut().enumerate() {
-            *out = rows[j * head_dim + d];
+fn turn<L: Lanes>(rows: &[f32], padded: usize, turned: &mut [f32]) {
+    let rows = rows.as_chunks::<CHUNK>().0;
+    let turned = turned.as_chunks_mut::<CHUNK>().0;
+    let per_row = padded / CHUNK;
+    for b in 0..per_row {
+        let mut block = [L::splat(0.0); CHUNK];
+        for (j, row) in block.iter_mut().enumerate() {
+            *row = L::load(&rows[j * per_row + b]);
+        }
+        let block = L::transpose(block);
+        for (d, row) in block.into_iter().enumerate() {
+            row.store(&mut turned[b * CHUNK + d]);
         }
     }
 }
 
 /// Scores of four queries at sixteen positions.
 #[inline(always)]
-fn scores<const FUSED: bool>(queries: &[f32], turned: &[f32], head_dim: usize) -> [[f32; CHUNK]; LANES] {
-    let mut sums = [[0.0; CHUNK]; LANES];
+fn scores<L: Lanes>(queries: &[f32], turned: &[[f32; CHUNK]], head_dim: usize) -> [[f32; CHUNK]; LANES] {
+    let turned = &turned[..head_dim];
     let (q0, rest) = queries.split_at(head_dim);
     let (q1, rest) = rest.split_at(head_dim);
     let (q2, q3) = rest.split_at(head_dim);
-    for (d, keys) in turned.as_chunks::<CHUNK>().0.iter().enumerate().take(head_dim) {
-        let q = [q0[d], q1[d], q2[d], q3[d]];
-        for (sums, q) in sums.iter_mut().zip(q) {
-            for (sum, key) in sums.iter_mut().zip(keys) {
-                *sum = fma::<FUSED>(q, *key, *sum);
-            }
-        }
+    let q3 = &q3[..head_dim];
+    let (mut s0, mut s1, mut s2, mut s3) = (L::splat(0.0), L::splat(0.0), L::splat(0.0), L::splat(0.0));
+    for d in 0..head_dim {
+        let keys = L::load(&turned[d]);
+        s0 = L::splat(q0[d]).fma(keys, s0);
+        s1 = L::splat(q1[d]).fma(keys, s1);
+        s2 = L::splat(q2[d]).fma(keys, s2);
+        s3 = L::splat(q3[d]).fma(keys, s3);
     }
+    let mut sums = [[0.0; CHUNK]; LANES];
+    s0.store(&mut sums[0]);
+    s1.store(&mut sums[1]);
+    s2.store(&mut sums[2]);
+    s3.store(&mut sums[3]);
     sums
 }
 
 /// Takes a chunk's scores into the running softmax of one query.
 #[inline(always)]
-fn fold<const FUSED: bool>(
+fn fold<L: Lanes, const FUSED: bool>(
     mut scores: [f32; CHUNK],
     seen: (usize, usize),
     softcap: Option<f32>,
     running: &mut (f32, f32),
-    output: &mut [f32],
-    values: &[f32],
+    output: &mut [[f32; CHUNK]],
+    values: &[[f32; CHUNK]],
 ) {
     if let Some(cap) = softcap {
         for score in &mut scores {
             *score = cap * tanh::<FUSED>(*score / cap);
         }
     }
-    if seen != (0, CHUNK) {
-        for (j, score) in scores.iter_mut().enumerate() {
-            *score = if j >= seen.0 && j < seen.1 { *score } else { f32::NEG_INFINITY };
-        }
+    for j in 0..CHUNK {
+        scores[j] = if j >= seen.0 && j < seen.1 { scores[j] } else { f32::NEG_INFINITY };
     }
     let top = largest(scores).max(running.0);
     let mut shares = [0.0; CHUNK];
-    for (share, score) in shares.iter_mut().zip(scores) {
-        *share = exp::<FUSED>(score - top);
+    for j in 0..CHUNK {
+        shares[j] = exp::<FUSED>(scores[j] - top);
     }
-    if top > running.0 {
-        let shrink = exp::<FUSED>(running.0 - top);
-        running.1 *= shrink;
-        output.iter_mut().for_each(|o| *o *= shrink);
-    }
-    *running = (top, running.1 + sum(shares));
-    let head_dim = output.len();
-    let (blocks, tail) = output.as_chunks_mut::<32>();
-    for (b, output) in blocks.iter_mut().enumerate() {
-        for (j, &share) in shares.iter().enumerate().take(seen.1).skip(seen.0) {
-            let row = &values[j * head_dim + 32 * b..][..32];
-            for (o, v) in output.iter_mut().zip(row) {
-                *o = fma::<FUSED>(share, *v, *o);
+    let shrink = L::splat(exp::<FUSED>(running.0 - top));
+    *running = (top, running.1 * exp::<FUSED>(running.0 - top) + sum(shares));
+    let per_row = output.len();
+    let zero = L::splat(0.0);
+    let mut at = 0;
+    // Four vectors of the output at a time, so that additions do not wait for each other.
+    while at + 4 <= per_row {
+        let mut o = [zero; 4];
+        for (i, o) in o.iter_mut().enumerate() {
+            *o = L::load(&output[at + i]).fma(shrink, zero);
+        }
+        for j in seen.0..seen.1 {
+            let share = L::splat(shares[j]);
+            let row = &values[j * per_row + at..][..4];
+            for (i, o) in o.iter_mut().enumerate() {
+                *o = share.fma(L::load(&row[i]), *o);
             }
         }
-    }
-    let start = head_dim - tail.len();
-    for (j, &share) in shares.iter().enumerate().take(seen.1).skip(seen.0) {
-        for (o, v) in tail.iter_mut().zip(&values[j * head_dim + start..]) {
-            *o = fma::<FUSED>(share, *v, *o);
+        for (i, o) in o.into_iter().enumerate() {
+            o.store(&mut output[at + i]);
         }
+        at += 4;
+    }
+    while at < per_row {
+        let mut o = L::load(&output[at]).fma(shrink, zero);
+        for j in seen.0..seen.1 {
+            o = L::splat(shares[j]).fma(L::load(&values[j * per_row + at]), o);
+        }
+        o.store(&mut output[at]);
+        at += 1;
     }
 }

@@ -4,18 +4,65 @@ use std::arch::x86_64::{
     __m256, __m256i, _mm_add_ps, _mm_storeu_ps, _mm256_add_epi32, _mm256_castps256_ps128, _mm256_castsi256_si128,
     _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_extractf128_ps, _mm256_extracti128_si256,
     _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_mul_ps, _mm256_set1_epi16, _mm256_setzero_ps,
+    _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
 use biga_hal::DType;
 
 use crate::kernels::{
     Rows, Sums, TILE,
+    lanes::Lanes,
     layout::{Layout, STEP},
     unpack::groups_of_16,
 };
 
-kernel_set!(true, #[target_feature(enable = "avx2,fma,f16c")]);
+kernel_set!(Two, unpack_plain, true, #[target_feature(enable = "avx2,fma,f16c")]);
+
+/// Sixteen f32 in two vectors.
+#[derive(Clone, Copy)]
+struct Two(__m256, __m256);
+
+impl Lanes for Two {
+    #[inline(always)]
+    fn splat(x: f32) -> Two {
+        // SAFETY: the type is used in kernels compiled for AVX2 only, here and below.
+        unsafe { Two(_mm256_set1_ps(x), _mm256_set1_ps(x)) }
+    }
+
+    #[inline(always)]
+    fn load(x: &[f32; 16]) -> Two {
+        // SAFETY: above; the array has two vectors.
+        unsafe { Two(_mm256_loadu_ps(x.as_ptr()), _mm256_loadu_ps(x.as_ptr().add(8))) }
+    }
+
+    #[inline(always)]
+    fn store(self, y: &mut [f32; 16]) {
+        // SAFETY: above; the array has two vectors.
+        unsafe {
+            _mm256_storeu_ps(y.as_mut_ptr(), self.0);
+            _mm256_storeu_ps(y.as_mut_ptr().add(8), self.1);
+        }
+    }
+
+    #[inline(always)]
+    fn fma(self, b: Two, c: Two) -> Two {
+        // SAFETY: above.
+        unsafe { Two(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    fn transpose(rows: [Two; 16]) -> [Two; 16] {
+        let mut arrays = [[0.0; 16]; 16];
+        for (array, row) in arrays.iter_mut().zip(rows) {
+            row.store(array);
+        }
+        let mut turned = rows;
+        for (j, row) in turned.iter_mut().enumerate() {
+            *row = Two::load(&std::array::from_fn(|i| arrays[i][j]));
+        }
+        turned
+    }
+}
 
 /// # Safety
 /// - `weights` has [`TILE`] rows and `tokens` 1 to 4, each a whole row of the layout.

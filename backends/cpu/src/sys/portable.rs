@@ -8,7 +8,7 @@ use crate::kernels::{
     unpack::groups_of_16,
 };
 
-kernel_set!(false,);
+kernel_set!([f32; 16], unpack_plain, false,);
 
 /// # Safety
 /// - `weights` has [`TILE`] rows and `tokens` as many as its count, each a whole row of the layout.

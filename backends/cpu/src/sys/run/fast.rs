@@ -34,7 +34,7 @@ pub(crate) fn product_shared_len(columns: usize, rows: usize) -> usize {
 
 /// f32 of one worker's scratch for attention.
 pub(crate) fn attention_scratch_len(head_dim: usize) -> usize {
-    2 * MAX_QUERIES * head_dim + scratch_len(head_dim)
+    2 * MAX_QUERIES * head_dim.next_multiple_of(16) + scratch_len(head_dim)
 }
 
 /// A product as far as it is the same for all its pieces.
