@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::{Subcommand, ValueEnum};
 
 use crate::fetch::{GEMMA3, Model, SMOLLM2};
@@ -143,24 +143,18 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prompts of the text comparisons; a test of the workspace reads the same file.
-const PROMPTS: &str = include_str!("../../tests/fixtures/prompts.txt");
+/// The tests' own record of llama.cpp's texts; only its prompts are used here.
+const GOLDEN: &str = include_str!("../../tests/golden/smollm2.json");
+
+/// Prompts of the text comparisons, the same as those of the tests.
+fn prompts() -> Result<Vec<String>> {
+    let golden: serde_json::Value = serde_json::from_str(GOLDEN)?;
+    let texts = golden["texts"].as_array().context("the golden file has no texts")?;
+    texts.iter().map(|text| Ok(text["prompt"].as_str().context("a golden text has no prompt")?.to_owned())).collect()
+}
 
 /// Licence texts of Debian's base system: on every machine that has the roots, and they do not change.
 const TEXTS: [&str; 2] = ["GPL-3", "GFDL-1.3"];
-
-/// Writes the inputs that a pack carries.
-///
-/// # Errors
-/// If one cannot be written.
-pub(crate) fn pack_inputs(folder: &Path) -> Result<()> {
-    fs::write(folder.join("prompts.txt"), PROMPTS)?;
-    let (text, missing) = text_from(Path::new("/usr/share/common-licenses"));
-    if missing.is_empty() {
-        fs::write(folder.join("text.txt"), text)?;
-    }
-    Ok(())
-}
 
 fn text_from(licences: &Path) -> (String, Vec<PathBuf>) {
     let mut text = String::new();

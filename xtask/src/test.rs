@@ -13,10 +13,12 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::workspace;
+pub(crate) use build::{TestBinary, build as build_tests, packed};
 pub(crate) use fuzz::{fuzz as fuzz_one, targets as fuzz_targets};
-use steps::Step;
 pub(crate) use steps::model_environment;
 pub(crate) use summary::Counts;
+
+use steps::Step;
 use summary::{Row, State};
 
 /// What to run.
@@ -98,9 +100,23 @@ pub(crate) fn run_package(
     runner: &[String],
     environment: &[(&str, String)],
 ) -> Result<Counts> {
+    let mut binaries = build::build()?;
+    binaries.retain(|binary| binary.package == package);
+    run_binaries(&binaries, filter, runner, environment)
+}
+
+/// Runs the tests of these executables whose names contain `filter`.
+///
+/// # Errors
+/// If a test executable cannot be started or dies.
+pub(crate) fn run_binaries(
+    binaries: &[TestBinary],
+    filter: &str,
+    runner: &[String],
+    environment: &[(&str, String)],
+) -> Result<Counts> {
     let arguments: Vec<&str> = [filter].into_iter().filter(|filter| !filter.is_empty()).collect();
-    let suite = build::Suite { runner, environment, arguments: &arguments };
-    suite.run(build::build()?.iter().filter(|binary| binary.package == package))
+    build::Suite { runner, environment, arguments: &arguments }.run(binaries)
 }
 
 fn run_step(step: &Step, context: &mut Context) -> Row {

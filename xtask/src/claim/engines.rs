@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::{Finding, On, PROMPTS, Phase, Weights, text_from};
+use super::{Finding, On, Phase, Weights, prompts, text_from};
 use crate::{biga_command, cache::Cache, claims::pack, fetch, llama::Llama, process};
 
 /// Tokens of each compared text.
@@ -68,7 +68,7 @@ pub(super) fn greedy(weights: Weights) -> Result<Finding> {
     };
     let mut same = 0_u32;
     let mut differing = Vec::new();
-    for (index, prompt) in PROMPTS.lines().enumerate() {
+    for (index, prompt) in prompts()?.iter().enumerate() {
         let theirs = pair.llama.complete(&pair.model, prompt, TEXT_TOKENS, pair.threads)?;
         let mut command = Command::new(&pair.biga);
         command.arg("run").arg(&pair.model).args(["--raw", "--device", "cpu", "--temp", "0"]);
@@ -158,11 +158,11 @@ fn rate(mut records: impl Iterator<Item = (u64, u64, f64)>, n_prompt: u32, n_gen
 
 #[cfg(test)]
 mod tests {
-    use super::{PROMPTS, rate};
+    use super::{prompts, rate};
 
     #[test]
     fn there_are_twelve_different_prompts() {
-        let mut prompts: Vec<&str> = PROMPTS.lines().collect();
+        let mut prompts = prompts().unwrap();
         prompts.sort_unstable();
         prompts.dedup();
         assert_eq!(prompts.len(), 12);

@@ -8,7 +8,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::Finding;
-use crate::{biga_command, cache::Cache, claims::pack, debian, fetch, process, test};
+use crate::{
+    biga_command,
+    cache::Cache,
+    claims::pack,
+    debian, fetch, process,
+    test::{self, Counts},
+};
 
 /// The exit status of `biga run --strict --policy hybrid`.
 pub(super) fn strict_exit() -> Result<Finding> {
@@ -32,27 +38,61 @@ pub(super) fn strict_exit() -> Result<Finding> {
 
 /// Runs the tests of one package whose names contain the filter.
 pub(super) fn tests(package: &str, filter: &str, lavapipe: bool) -> Result<Finding> {
-    if pack::folder().is_some() {
-        return Ok(Finding::Unavailable("tests need the source tree".into()));
+    let counts = match pack::folder() {
+        Some(folder) => packed_tests(&folder, package, filter, lavapipe)?,
+        None => built_tests(package, filter, lavapipe)?,
+    };
+    let counts = match counts {
+        Ok(counts) => counts,
+        Err(why) => return Ok(Finding::Unavailable(why)),
+    };
+    match counts {
+        Counts { passed: 0, failed: 0, skipped: 0 } => bail!("no test of {package} has `{filter}` in its name"),
+        Counts { passed: 0, failed: 0, skipped } => {
+            Ok(Finding::Unavailable(format!("{skipped} tests were skipped, see their reasons above")))
+        }
+        Counts { passed, failed, skipped } => {
+            Ok(Finding::Value(failed as f64, format!("{passed} passed, {skipped} skipped")))
+        }
     }
+}
+
+/// Tests that run a shorter list on slow devices run the whole one for a claim.
+const FULL: (&str, &str) = ("BIGA_FULL", "1");
+
+fn built_tests(package: &str, filter: &str, lavapipe: bool) -> Result<std::result::Result<Counts, String>> {
     let mut environment = test::model_environment()?;
+    environment.push((FULL.0, FULL.1.to_owned()));
     let root;
     let mut runner = Vec::new();
     if lavapipe {
         root = match debian::GRAPHICS.ensure(&Cache::open()?) {
             Ok(root) => root,
-            Err(error) => return Ok(Finding::Unavailable(format!("no lavapipe: {error:#}"))),
+            Err(error) => return Ok(Err(format!("no lavapipe: {error:#}"))),
         };
         let libraries = debian::Libraries::of(&root);
         environment.extend(libraries.lavapipe_environment(256));
         environment.push(("BIGA_TEST_VULKAN", "llvmpipe".to_owned()));
         runner = libraries.runner();
     }
-    let counts = test::run_package(package, filter, &runner, &environment)?;
-    if counts.passed + counts.failed == 0 {
-        bail!("no test of {package} has `{filter}` in its name");
+    test::run_package(package, filter, &runner, &environment).map(Ok)
+}
+
+/// In a pack the Vulkan device is the one that the user names: that is what the pack was carried for.
+fn packed_tests(
+    folder: &Path,
+    package: &str,
+    filter: &str,
+    lavapipe: bool,
+) -> Result<std::result::Result<Counts, String>> {
+    let binaries = test::packed(folder, package)?;
+    if binaries.is_empty() {
+        return Ok(Err(format!("the tests of {package} are not in the pack")));
     }
-    Ok(Finding::Value(counts.failed as f64, format!("{} passed", counts.passed)))
+    if lavapipe && std::env::var_os("BIGA_TEST_VULKAN").is_none() {
+        return Ok(Err("BIGA_TEST_VULKAN names no Vulkan device of this machine".to_owned()));
+    }
+    test::run_binaries(&binaries, filter, &[], &[(FULL.0, FULL.1.to_owned())]).map(Ok)
 }
 
 /// Fuzzes every target.

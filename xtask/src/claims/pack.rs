@@ -6,7 +6,7 @@
 //! DIR/claims.md     the list
 //! DIR/bin/          xtask, biga
 //! DIR/lib/          the C++ runtime, for machines that lack it
-//! DIR/inputs/       small inputs
+//! DIR/tests/        test executables, with the fixtures that they read
 //! ```
 //! Models do not fit: `BIGA_SMOLLM2` and `BIGA_GEMMA3` name them where they are, and a claim without its
 //! model says that it is unavailable.
@@ -20,7 +20,10 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 use super::book::Claim;
-use crate::{biga_command, claim, process, workspace};
+use crate::{biga_command, process, test, workspace};
+
+/// Packages whose tests say something about another machine: those that run on its Vulkan device.
+const TESTED_ELSEWHERE: [&str; 2] = ["biga-tests", "biga-vulkan"];
 
 const MOST_BYTES: u64 = 60 << 20;
 
@@ -37,7 +40,7 @@ pub(super) fn write(folder: &Path, list: &Path, area: Option<&str>, claims: &[Cl
     if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
         bail!("{} is not empty", folder.display());
     }
-    for part in ["bin", "lib", "inputs"] {
+    for part in ["bin", "lib", "tests/bin"] {
         fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot create {}", folder.display()))?;
     }
     process::run(workspace::cargo().args(["build", "--release", "--package", "xtask"]))?;
@@ -50,13 +53,35 @@ pub(super) fn write(folder: &Path, list: &Path, area: Option<&str>, claims: &[Cl
         fs::copy(&library, folder.join("lib").join(name))?;
     }
     fs::copy(list, folder.join("claims.md"))?;
-    claim::pack_inputs(&folder.join("inputs"))?;
+    pack_tests(folder, claims)?;
     write_script(folder, area)?;
     let size_bytes = size_of(folder)?;
     if size_bytes > MOST_BYTES {
         bail!("the pack has {size_bytes} bytes, at most {MOST_BYTES}");
     }
     println!("{}: {} claims, {:.1} MiB", folder.display(), claims.len(), size_bytes as f64 / (1 << 20) as f64);
+    Ok(())
+}
+
+/// Copies the test executables that the claims name, and what they read.
+fn pack_tests(folder: &Path, claims: &[Claim]) -> Result<()> {
+    let named = |package: &str| {
+        let words = format!("cargo xtask claim tests {package} ");
+        claims.iter().any(|claim| format!("{} ", claim.command).starts_with(&words))
+    };
+    let wanted: Vec<&str> = TESTED_ELSEWHERE.into_iter().filter(|package| named(package)).collect();
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    for binary in test::build_tests()?.iter().filter(|binary| wanted.contains(&binary.package.as_str())) {
+        let to = folder.join("tests/bin").join(&binary.package);
+        fs::create_dir_all(&to)?;
+        strip_into(&binary.program, &to.join(&binary.target))?;
+    }
+    for data in ["fixtures", "golden"] {
+        let from = workspace::root().join("tests").join(data);
+        process::stdout_of(Command::new("cp").arg("-r").arg(from).arg(folder.join("tests")))?;
+    }
     Ok(())
 }
 
@@ -94,7 +119,8 @@ fn write_script(folder: &Path, area: Option<&str>) -> Result<()> {
     fs::write(
         folder.join("README.txt"),
         "Run ./run.sh > results.json here, then `cargo xtask claims --from results.json` in the workspace.\n\
-         Real models are named by BIGA_SMOLLM2 and BIGA_GEMMA3 (GGUF files); claims without theirs say so.\n",
+         Real models are named by BIGA_SMOLLM2 and BIGA_GEMMA3 (GGUF files), the Vulkan device to test by a part\n\
+         of its name in BIGA_TEST_VULKAN; claims without theirs say so.\n",
     )?;
     Ok(())
 }

@@ -66,6 +66,25 @@ fn package_name(id: &str) -> Option<&str> {
     }
 }
 
+/// The test executables that a pack carries of a package, in `tests/bin/PACKAGE/`.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub(crate) fn packed(pack: &Path, package: &str) -> Result<Vec<TestBinary>> {
+    let folder = pack.join("tests/bin").join(package);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let mut binaries = Vec::new();
+    for entry in std::fs::read_dir(&folder)? {
+        let program = entry?.path();
+        let target = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        binaries.push(TestBinary { package: package.to_owned(), target, folder: pack.join("tests"), program });
+    }
+    binaries.sort_by(|a, b| a.target.cmp(&b.target));
+    Ok(binaries)
+}
+
 /// Where and how a suite runs.
 #[derive(Default)]
 pub(crate) struct Suite<'a> {
