@@ -13,7 +13,7 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 
 /// The folder of a family's fixture.
 pub fn folder(family: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(format!("tiny-{family}"))
+    crate::folder().join("fixtures").join(format!("tiny-{family}"))
 }
 
 /// What transformers computed.
