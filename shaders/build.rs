@@ -24,6 +24,7 @@ const KERNELS: &[(&str, &[&str])] = &[
     ("rope", NONE),
     ("kv_append", KV),
     ("attention", KV),
+    ("attention_rows", KV),
     ("residual", NONE),
     ("activate", NONE),
     ("select_outputs", NONE),

@@ -30,6 +30,8 @@ pub enum Kernel {
     KvAppend(DType),
     /// Attention over a cache of this format.
     Attention(DType),
+    /// The same for drivers on the CPU: a lane owns a query.
+    AttentionRows(DType),
     /// Sum of two values.
     Residual,
     /// Gated activation.
@@ -53,6 +55,7 @@ impl Kernel {
             Kernel::Rope => ("rope", None),
             Kernel::KvAppend(format) => ("kv_append", Some(format)),
             Kernel::Attention(format) => ("attention", Some(format)),
+            Kernel::AttentionRows(format) => ("attention_rows", Some(format)),
             Kernel::Residual => ("residual", None),
             Kernel::Activate => ("activate", None),
             Kernel::SelectOutputs => ("select_outputs", None),
@@ -93,7 +96,7 @@ mod tests {
             ]);
         }
         for format in DType::KV {
-            kernels.extend([Kernel::KvAppend(format), Kernel::Attention(format)]);
+            kernels.extend([Kernel::KvAppend(format), Kernel::Attention(format), Kernel::AttentionRows(format)]);
         }
         for kernel in kernels {
             assert_eq!(kernel.spirv().map(|words| words[0]), Some(MAGIC), "{kernel:?}");

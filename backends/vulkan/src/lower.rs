@@ -294,8 +294,14 @@ impl Lowering<'_> {
         push.word(window.map_or(0, |window| u32::try_from(window).unwrap_or(0)));
         let head_dim = self.word("head size", heads.head_dim)?;
         let lanes = self.tuning.attention_lanes(head_dim);
-        let grid = self.grid(heads.n_heads, 1, self.segment.bucket.tokens)?;
-        let mut launch = self.launch(Kernel::Attention(kv.dtype), lanes, &[head_dim], push, grid);
+        let tokens = self.segment.bucket.tokens;
+        let (kernel, grid) = if self.tuning.software {
+            let queries = tokens * (heads.n_heads / heads.n_kv_heads);
+            (Kernel::AttentionRows(kv.dtype), self.grid(queries, lanes, heads.n_kv_heads)?)
+        } else {
+            (Kernel::Attention(kv.dtype), self.grid(heads.n_heads, 1, tokens)?)
+        };
+        let mut launch = self.launch(kernel, lanes, &[head_dim], push, grid);
         launch.dispatch.reads.extend(self.kv_ranges(kv, heads)?);
         Ok(launch)
     }
