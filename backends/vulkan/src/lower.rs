@@ -127,20 +127,26 @@ impl Lowering<'_> {
         Ok(grid)
     }
 
+    fn input_ranges(&self) -> Vec<ByteRange> {
+        let kind = &self.bound.op.kind;
+        let selects = matches!(kind, OpKind::SelectOutputs { .. });
+        let rows = if selects { self.segment.bucket.tokens } else { self.rows().0 };
+        let inputs = self.bound.inputs.iter().zip(kind.input_widths());
+        inputs.map(|(slice, width)| check::value_range(slice, rows, width)).collect()
+    }
+
     /// Reads and writes of the op as a whole: its inputs, weights and step, and its output.
     fn dispatch(&self, kernel: Kernel) -> Dispatch {
-        let range = |slice: &biga_hal::BufferSlice| ByteRange {
-            address: slice.device_address(),
-            size_bytes: slice.size_bytes(),
-        };
-        let mut reads: Vec<ByteRange> = self.bound.inputs.iter().map(range).collect();
-        reads.extend(self.bound.weights.iter().map(|weight| range(&weight.slice)));
-        reads.push(range(&self.segment.step));
-        let writes = self.bound.output.iter().map(range).collect();
+        let kind = &self.bound.op.kind;
+        let mut reads = self.input_ranges();
+        reads.extend(self.bound.weights.iter().map(|weight| check::range(&weight.slice)));
+        reads.push(check::range(&self.segment.step));
+        let output = self.bound.output.iter().zip(kind.output_width());
+        let writes = output.map(|(slice, width)| check::value_range(slice, self.rows().0, width)).collect();
         let layer = self.bound.op.layer.map_or(String::new(), |layer| format!(" {layer}"));
         let (source, format) = kernel.source();
         let format = format.map_or(String::new(), |format| format!(" {format}"));
-        let name = format!("{}{layer}: {source}{format}", self.bound.op.kind.name());
+        let name = format!("{}{layer}: {source}{format}", kind.name());
         Dispatch { name, reads, writes, barrier_before: false }
     }
 

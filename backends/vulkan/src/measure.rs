@@ -101,12 +101,13 @@ fn arithmetic(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f6
 
 fn residuals(device: &VulkanDevice, count: usize) -> Result<VulkanExecutable> {
     let value = buffer(device, "value", 256)?;
+    let branch = buffer(device, "branch", 256)?;
     let op = Arc::new(Op { kind: OpKind::Residual { width: 64 }, layer: None });
-    // Each adds the value to itself in place, so each waits for the one before.
+    // Each adds to the value in place, so each waits for the one before.
     let bound = BoundOp {
         op,
         rows: Rows::Tokens,
-        inputs: vec![value.whole(), value.whole()],
+        inputs: vec![value.whole(), branch.whole()],
         output: Some(value.whole()),
         weights: Vec::new(),
         kv: None,

@@ -1,40 +1,18 @@
 //! Every op against the CPU's plain reference, over formats and sizes that stress the kernels' edges.
 //!
-//! A device takes part if it is a GPU, or a driver on the CPU that `BIGA_TEST_VULKAN` names by a part of
-//! its device's or driver's name.
+//! Tighter than the conformance suite, which allows for coarser devices. See `pick` for what takes part.
+
+mod pick;
 
 use std::sync::Arc;
 
 use biga_cpu::{CpuBackend, CpuOptions};
 use biga_hal::{
-    Access, Accessors, Activation, Backend, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferDesc, DType, Device,
-    DeviceKind, Heads, Op, OpKind, OpQuery, RopeStyle, Rows, Segment, StepHeader, StepLayout, StepLimits, WeightRole,
-    WeightShape,
+    Access, Accessors, Activation, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferDesc, DType, Device, Heads, Op,
+    OpKind, OpQuery, RopeStyle, Rows, Segment, StepHeader, StepLayout, StepLimits, WeightRole, WeightShape,
 };
-use biga_vulkan::{Kernels, VulkanBackend, VulkanOptions};
-
-/// Devices that take part.
-fn devices(kernels: Kernels) -> Vec<Arc<dyn Device>> {
-    let backend = VulkanBackend::with_options(VulkanOptions { kernels });
-    let infos = match backend.probe() {
-        Ok(infos) => infos,
-        Err(error) => {
-            eprintln!("no Vulkan: {error}");
-            return Vec::new();
-        }
-    };
-    let wanted = std::env::var("BIGA_TEST_VULKAN").unwrap_or_default().to_lowercase();
-    let named = |text: &str| !wanted.is_empty() && text.to_lowercase().contains(&wanted);
-    let mut devices = Vec::new();
-    for info in infos {
-        if info.kind == DeviceKind::SoftwareGpu && !named(&info.name) && !named(&info.driver) {
-            eprintln!("skipping {} ({}): name it in BIGA_TEST_VULKAN", info.name, info.driver);
-            continue;
-        }
-        devices.push(backend.open(info.id).expect("a listed device opens"));
-    }
-    devices
-}
+use biga_vulkan::Kernels;
+use pick::devices;
 
 struct Random(u64);
 
@@ -300,7 +278,9 @@ impl Rig {
 fn check(device: &Arc<dyn Device>, case: &Case, tolerance: f32) {
     let reference = Rig {
         device: Arc::new(
-            CpuBackend::new(CpuOptions { threads: Some(1), kernels: biga_cpu::Kernels::Reference }).open_device(),
+            CpuBackend::new(CpuOptions { threads: Some(1), kernels: biga_cpu::Kernels::Reference })
+                .open_device()
+                .unwrap(),
         ),
     };
     let query = OpQuery { kind: &case.kind, weights: &case.weights, kv: case.kv };

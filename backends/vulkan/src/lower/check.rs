@@ -1,7 +1,7 @@
 //! Whether a segment agrees with itself: counts, sizes, alignment. What passes here cannot make a kernel
 //! leave its buffers.
 
-use biga_hal::{BoundOp, BufferSlice, Error, OpKind, Result, Rows, Segment, WeightRole, WeightShape};
+use biga_hal::{BoundOp, BufferSlice, ByteRange, Error, OpKind, Result, Rows, Segment, WeightRole, WeightShape};
 
 use crate::weight;
 
@@ -71,7 +71,39 @@ pub(super) fn op(segment: &Segment, bound: &BoundOp) -> Result<()> {
         }
         check_weight(segment, bound, weight, &shape)?;
     }
+    overlap(segment, bound, rows, input_rows)?;
+    if bound.kv.is_some() && !kind.uses_kv() {
+        return fail("a KV cache is bound, none is used".into());
+    }
     heads(segment, bound)
+}
+
+/// The output overlaps no weight and no input, except that an element-wise op may write in place.
+fn overlap(segment: &Segment, bound: &BoundOp, rows: usize, input_rows: usize) -> Result<()> {
+    let kind = &bound.op.kind;
+    let (Some(output), Some(width)) = (&bound.output, kind.output_width()) else { return Ok(()) };
+    let out = value_range(output, rows, width);
+    for (i, (slice, width)) in bound.inputs.iter().zip(kind.input_widths()).enumerate() {
+        let input = value_range(slice, input_rows, width);
+        let in_place = kind.in_place_input() == Some(i) && input == out;
+        if !in_place && input.overlaps(&out) {
+            return Err(invalid(segment, bound, format!("the output overlaps input {i}")));
+        }
+    }
+    if bound.weights.iter().any(|weight| range(&weight.slice).overlaps(&out)) {
+        return Err(invalid(segment, bound, "the output overlaps a weight"));
+    }
+    Ok(())
+}
+
+/// All of a slice.
+pub(super) fn range(slice: &BufferSlice) -> ByteRange {
+    ByteRange { address: slice.device_address(), size_bytes: slice.size_bytes() }
+}
+
+/// The part of a slice that a value takes.
+pub(super) fn value_range(slice: &BufferSlice, rows: usize, width: usize) -> ByteRange {
+    ByteRange { address: slice.device_address(), size_bytes: (4 * rows * width) as u64 }
 }
 
 fn value(segment: &Segment, bound: &BoundOp, slice: &BufferSlice, rows: usize, width: usize) -> Result<()> {

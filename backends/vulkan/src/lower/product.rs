@@ -3,7 +3,7 @@
 use biga_hal::{ByteRange, Result};
 use biga_shaders::Kernel;
 
-use super::{Launch, Lowering, push::Push};
+use super::{Launch, Lowering, check::range, push::Push};
 use crate::weight::{CHUNK, chunks, plane_offsets};
 
 /// The most rows of x that the few-token kernel takes; beyond, decoding a weight once for many rows wins.
@@ -89,11 +89,8 @@ impl Lowering<'_> {
         let kernel = (choice.kernel)(weight.dtype);
         let mut launch = self.launch(kernel, choice.lanes, &[ragged, choice.tokens, choice.rows], push, grid);
         // Only this weight and this part of the output: the products of one op run side by side.
-        let range = |slice: &biga_hal::BufferSlice| ByteRange {
-            address: slice.device_address(),
-            size_bytes: slice.size_bytes(),
-        };
-        launch.dispatch.reads = vec![range(&self.bound.inputs[0]), range(&weight.slice), range(&self.segment.step)];
+        launch.dispatch.reads = self.input_ranges();
+        launch.dispatch.reads.extend([range(&weight.slice), range(&self.segment.step)]);
         if let Some(i) = bias {
             launch.dispatch.reads.push(range(&self.bound.weights[i].slice));
         }
