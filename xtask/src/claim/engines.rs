@@ -138,7 +138,7 @@ pub(super) fn speed(phase: Phase, threads: u32) -> Result<Finding> {
     let theirs = pair.llama.bench(&pair.model, n_prompt, n_gen, threads)?;
     let theirs = rate(theirs.iter().map(|r| (r.n_prompt, r.n_gen, r.avg_ts)), n_prompt, n_gen)?;
     let mut command = Command::new(&pair.biga);
-    command.arg("bench").arg(&pair.model).args(["--device", "cpu", "--json"]);
+    command.arg("bench").arg(&pair.model).args(["--device", "cpu", "--json", "-b", "1"]);
     command.args(["-p", &n_prompt.to_string(), "-n", &n_gen.to_string(), "-t", &threads.to_string()]);
     let ours: Vec<BenchRecord> = serde_json::from_str(&process::stdout_of(&mut command)?)
         .context("biga bench --json wrote another shape than expected")?;

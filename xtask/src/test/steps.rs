@@ -165,6 +165,10 @@ fn example(_: &mut Context) -> Result<Outcome> {
     }
     let mut command = workspace::cargo();
     command.args(["run", "--quiet", "--manifest-path"]).arg(&manifest).arg("--");
+    // The workspace's build folder and profile, so that the GLSL compiler's C++ is not built once more.
+    command.env("CARGO_TARGET_DIR", workspace::target_folder()?);
+    command.env("CARGO_PROFILE_DEV_DEBUG", "line-tables-only");
+    command.env("CARGO_PROFILE_DEV_BUILD_OVERRIDE_OPT_LEVEL", "1");
     command.arg(fetch::ensure(&Cache::open()?, &fetch::SMOLLM2)?);
     process::run(&mut command).map(done)
 }
