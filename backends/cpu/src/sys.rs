@@ -41,7 +41,7 @@ macro_rules! kernel_set {
 
         $(#[$features])?
         fn expand(dtype: biga_hal::DType, bytes: &[u8], out: &mut [f32]) {
-            crate::kernels::unpack::expand(dtype, bytes, out);
+            crate::kernels::unpack::expand::<$lanes>(dtype, bytes, out);
         }
 
         $(#[$features])?

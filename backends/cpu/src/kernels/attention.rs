@@ -6,7 +6,7 @@
 
 use super::{
     lanes::Lanes,
-    math::{exp, largest, sum, tanh},
+    math::{exp, tanh},
     unpack::expand,
 };
 use crate::reference::AttentionShape;
@@ -72,9 +72,9 @@ pub(crate) fn attention<L: Lanes, const FUSED: bool>(unit: &Unit<'_>, queries: &
         let mut load = |part: Part, rows: &mut [f32]| {
             let stored = (unit.stored)(part, position, count);
             if padded == head_dim {
-                expand(unit.shape.dtype, stored, &mut rows[..count * head_dim]);
+                expand::<L>(unit.shape.dtype, stored, &mut rows[..count * head_dim]);
             } else {
-                expand(unit.shape.dtype, stored, &mut packed[..count * head_dim]);
+                expand::<L>(unit.shape.dtype, stored, &mut packed[..count * head_dim]);
                 for j in 0..count {
                     rows[j * padded..][..head_dim].copy_from_slice(&packed[j * head_dim..][..head_dim]);
                 }
@@ -172,13 +172,14 @@ fn fold<L: Lanes, const FUSED: bool>(
     for j in 0..CHUNK {
         scores[j] = if j >= seen.0 && j < seen.1 { scores[j] } else { f32::NEG_INFINITY };
     }
-    let top = largest(scores).max(running.0);
+    let scores = L::load(&scores);
+    let top = scores.largest().max(running.0);
+    let shares_lanes = scores.exp_minus(top);
     let mut shares = [0.0; CHUNK];
-    for j in 0..CHUNK {
-        shares[j] = exp::<FUSED>(scores[j] - top);
-    }
-    let shrink = L::splat(exp::<FUSED>(running.0 - top));
-    *running = (top, running.1 * exp::<FUSED>(running.0 - top) + sum(shares));
+    shares_lanes.store(&mut shares);
+    let shrink = if top > running.0 { exp::<FUSED>(running.0 - top) } else { 1.0 };
+    *running = (top, running.1 * shrink + shares_lanes.sum());
+    let shrink = L::splat(shrink);
     let per_row = output.len();
     let zero = L::splat(0.0);
     let mut at = 0;

@@ -3,6 +3,7 @@
 use biga_hal::DType;
 
 use super::{
+    lanes::Lanes,
     layout::{Layout, STEP},
     math::half,
 };
@@ -171,7 +172,7 @@ fn q6_k(target: &mut Target<'_>, block: usize, b: &[u8; 210]) {
 
 /// Expands a row of one of the plain formats; also the rows of a KV cache.
 #[inline(always)]
-pub(crate) fn expand(dtype: DType, bytes: &[u8], out: &mut [f32]) {
+pub(crate) fn expand<L: Lanes>(dtype: DType, bytes: &[u8], out: &mut [f32]) {
     match dtype {
         DType::F32 => {
             for (y, b) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
@@ -179,7 +180,12 @@ pub(crate) fn expand(dtype: DType, bytes: &[u8], out: &mut [f32]) {
             }
         }
         DType::F16 => {
-            for (y, b) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+            let (chunks, tail) = out.as_chunks_mut::<16>();
+            let (stored, rest) = bytes.as_chunks::<32>();
+            for (y, b) in chunks.iter_mut().zip(stored) {
+                L::halves(b).store(y);
+            }
+            for (y, b) in tail.iter_mut().zip(rest.as_chunks::<2>().0) {
                 *y = half(u16::from_le_bytes(*b));
             }
         }

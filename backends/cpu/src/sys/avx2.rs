@@ -1,10 +1,11 @@
 //! Tiles with AVX2 and FMA.
 
 use std::arch::x86_64::{
-    __m256, __m256i, _mm_add_ps, _mm_storeu_ps, _mm256_add_epi32, _mm256_castps256_ps128, _mm256_castsi256_si128,
-    _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_extractf128_ps, _mm256_extracti128_si256,
-    _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps, _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16,
-    _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_ps, _mm256_setzero_ps, _mm256_storeu_ps,
+    __m256, __m256i, _mm_add_ps, _mm_loadu_si128, _mm_storeu_ps, _mm256_add_epi32, _mm256_castps256_ps128,
+    _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtph_ps,
+    _mm256_extractf128_ps, _mm256_extracti128_si256, _mm256_fmadd_ps, _mm256_hadd_ps, _mm256_loadu_ps,
+    _mm256_loadu_si256, _mm256_madd_epi16, _mm256_maddubs_epi16, _mm256_mul_ps, _mm256_set1_epi16, _mm256_set1_ps,
+    _mm256_setzero_ps, _mm256_storeu_ps,
 };
 
 use biga_hal::DType;
@@ -13,6 +14,7 @@ use crate::kernels::{
     Rows, Sums, TILE,
     lanes::Lanes,
     layout::{Layout, STEP},
+    math::{exp, largest, sum},
     unpack::groups_of_16,
 };
 
@@ -21,6 +23,15 @@ kernel_set!(Two, unpack_plain, true, #[target_feature(enable = "avx2,fma,f16c")]
 /// Sixteen f32 in two vectors.
 #[derive(Clone, Copy)]
 struct Two(__m256, __m256);
+
+impl Two {
+    #[inline(always)]
+    fn array(self) -> [f32; 16] {
+        let mut array = [0.0; 16];
+        self.store(&mut array);
+        array
+    }
+}
 
 impl Lanes for Two {
     #[inline(always)]
@@ -48,6 +59,31 @@ impl Lanes for Two {
     fn fma(self, b: Two, c: Two) -> Two {
         // SAFETY: above.
         unsafe { Two(_mm256_fmadd_ps(self.0, b.0, c.0), _mm256_fmadd_ps(self.1, b.1, c.1)) }
+    }
+
+    #[inline(always)]
+    fn halves(bytes: &[u8; 32]) -> Two {
+        // SAFETY: above; the array has two vectors of eight halves.
+        unsafe {
+            let (first, second) =
+                (_mm_loadu_si128(bytes.as_ptr().cast()), _mm_loadu_si128(bytes[16..].as_ptr().cast()));
+            Two(_mm256_cvtph_ps(first), _mm256_cvtph_ps(second))
+        }
+    }
+
+    #[inline(always)]
+    fn largest(self) -> f32 {
+        largest(self.array())
+    }
+
+    #[inline(always)]
+    fn sum(self) -> f32 {
+        sum(self.array())
+    }
+
+    #[inline(always)]
+    fn exp_minus(self, top: f32) -> Two {
+        Two::load(&self.array().map(|x| exp::<true>(x - top)))
     }
 
     #[inline(always)]
