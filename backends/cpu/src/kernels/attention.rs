@@ -69,20 +69,9 @@ pub(crate) fn attention<L: Lanes, const FUSED: bool>(unit: &Unit<'_>, queries: &
     let mut position = low;
     while position <= high {
         let count = CHUNK.min(unit.block_len - position % unit.block_len).min(high + 1 - position);
-        let mut load = |part: Part, rows: &mut [f32]| {
-            let stored = (unit.stored)(part, position, count);
-            if padded == head_dim {
-                expand::<L>(unit.shape.dtype, stored, &mut rows[..count * head_dim]);
-            } else {
-                expand::<L>(unit.shape.dtype, stored, &mut packed[..count * head_dim]);
-                for j in 0..count {
-                    rows[j * padded..][..head_dim].copy_from_slice(&packed[j * head_dim..][..head_dim]);
-                }
-            }
-        };
-        load(Part::Keys, rows);
+        load::<L>(unit, (unit.stored)(Part::Keys, position, count), rows, packed);
         turn::<L>(rows, padded, turned);
-        load(Part::Values, rows);
+        load::<L>(unit, (unit.stored)(Part::Values, position, count), rows, packed);
         let (turned, rows) = (turned.as_chunks::<CHUNK>().0, rows.as_chunks::<CHUNK>().0);
         for first in (0..n_queries).step_by(LANES) {
             let scores = scores::<L>(&queries[first * head_dim..][..LANES * head_dim], turned, head_dim);
@@ -105,6 +94,22 @@ pub(crate) fn attention<L: Lanes, const FUSED: bool>(unit: &Unit<'_>, queries: &
         for (y, o) in queries[query * head_dim..][..head_dim].iter_mut().zip(output) {
             *y = o * share;
         }
+    }
+}
+
+/// Expands stored rows, each to whole vectors. No closure: those are not compiled for the kernel's set.
+#[inline(always)]
+fn load<L: Lanes>(unit: &Unit<'_>, stored: &[u8], rows: &mut [f32], packed: &mut [f32]) {
+    let (dtype, head_dim) = (unit.shape.dtype, unit.shape.heads.head_dim);
+    let padded = head_dim.next_multiple_of(CHUNK);
+    let count = stored.len() / dtype.row_bytes(head_dim).unwrap_or(1).max(1);
+    if padded == head_dim {
+        expand::<L>(dtype, stored, &mut rows[..count * head_dim]);
+        return;
+    }
+    expand::<L>(dtype, stored, &mut packed[..count * head_dim]);
+    for j in 0..count {
+        rows[j * padded..][..head_dim].copy_from_slice(&packed[j * head_dim..][..head_dim]);
     }
 }
 
