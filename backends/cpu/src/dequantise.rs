@@ -153,4 +153,31 @@ mod tests {
             }
         }
     }
+
+    /// Vectors made with another implementation (the Python package `gguf`).
+    #[test]
+    fn values_are_those_of_the_formats_definition() {
+        let nibble = |c: u8| (c as char).to_digit(16).unwrap() as u8;
+        let mut seen = 0;
+        let golden = include_str!("../tests/golden/dequantise.txt");
+        for line in golden.lines().filter(|line| !line.starts_with('#')) {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let dtype = DType::from_name(fields[0]).unwrap();
+            let bytes = |hex: &str| -> Vec<u8> {
+                hex.as_bytes().chunks(2).map(|pair| nibble(pair[0]) << 4 | nibble(pair[1])).collect()
+            };
+            let stored = bytes(fields[1]);
+            let wanted: Vec<f32> =
+                bytes(fields[2]).as_chunks::<4>().0.iter().map(|b| f32::from_bits(u32::from_be_bytes(*b))).collect();
+            let mut values = vec![0.0; wanted.len()];
+            assert_eq!(dtype.row_bytes(values.len()), Some(stored.len()));
+            dequantise_row(dtype, &stored, &mut values);
+            for (i, (value, wanted)) in values.iter().zip(&wanted).enumerate() {
+                // The order of two multiplications may differ.
+                assert!((value - wanted).abs() <= 1e-6 * wanted.abs() + 1e-7, "{dtype} {i}: {value}, not {wanted}");
+            }
+            seen += 1;
+        }
+        assert_eq!(seen, DType::ALL.len());
+    }
 }

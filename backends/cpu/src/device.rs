@@ -272,7 +272,7 @@ fn bad_dimension(kind: &OpKind) -> Option<String> {
         _ => None,
     };
     if let Some(heads) = heads {
-        let product = heads.n_heads.checked_mul(heads.head_dim).unwrap_or(usize::MAX);
+        let product = heads.n_heads.saturating_mul(heads.head_dim);
         if heads.n_kv_heads == 0 || !heads.n_heads.is_multiple_of(heads.n_kv_heads) || heads.n_heads == 0 {
             return Some(format!("{} heads over {} kv heads", heads.n_heads, heads.n_kv_heads));
         }

@@ -94,6 +94,7 @@ pub(crate) fn first_seen(position: usize, window: Option<usize>) -> usize {
 
 /// Attention of one query head over `first..=last`. `key` and `value` give the stored row of a position;
 /// `scores` has room for every position, `row` for one head.
+#[expect(clippy::too_many_arguments, reason = "the formula's operands and its three work rows")]
 pub(crate) fn attention<'a>(
     shape: &AttentionShape,
     q: &[f32],

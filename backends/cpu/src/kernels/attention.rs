@@ -174,8 +174,8 @@ fn fold<L: Lanes, const FUSED: bool>(
             *score = cap * tanh::<FUSED>(*score / cap);
         }
     }
-    for j in 0..CHUNK {
-        scores[j] = if j >= seen.0 && j < seen.1 { scores[j] } else { f32::NEG_INFINITY };
+    for (j, score) in scores.iter_mut().enumerate() {
+        *score = if j >= seen.0 && j < seen.1 { *score } else { f32::NEG_INFINITY };
     }
     let scores = L::load(&scores);
     let top = scores.largest().max(running.0);

@@ -1,5 +1,7 @@
 //! Tiles with AVX2 and FMA.
 
+#![expect(clippy::needless_range_loop, reason = "an index names a row in memory and its sum at once")]
+
 use std::arch::x86_64::{
     __m256, __m256i, _mm_add_ps, _mm_loadu_si128, _mm_storeu_ps, _mm256_add_epi32, _mm256_castps256_ps128,
     _mm256_castsi256_si128, _mm256_cvtepi8_epi16, _mm256_cvtepi32_ps, _mm256_cvtepu8_epi16, _mm256_cvtph_ps,

@@ -1,5 +1,7 @@
 //! Tiles with AVX-512: 64 8-bit products in one instruction.
 
+#![expect(clippy::needless_range_loop, reason = "an index names a row in memory and its sum at once")]
+
 use std::arch::x86_64::{
     __m128, __m512, __m512i, _MM_HINT_T0, _mm_add_ps, _mm_castps_si128, _mm_cvtph_ps, _mm_cvtsi64_si128,
     _mm_loadu_si128, _mm_movehl_ps, _mm_mul_ps, _mm_prefetch, _mm_set1_ps, _mm_shuffle_ps, _mm_srli_epi16,
