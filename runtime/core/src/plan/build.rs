@@ -84,29 +84,65 @@ fn solve_inputs(inputs: &Arc<Inputs>) -> Result<Plan, PlanError> {
         refuse_impossible(&decision)?;
     }
     let budgets = budget::budgets(inputs);
-    let musts = decision.problem(Binding::Wanted);
-    let solver = Solver::new(&musts);
-    let mut reserved = vec![step_bytes(inputs, 1)?; budgets.len()];
-    for attempt in 0..MAX_ATTEMPTS {
-        let left: Vec<u64> = budgets.iter().zip(&reserved).map(|(all, taken)| all.saturating_sub(*taken)).collect();
-        let decided = decide(&decision, &musts, &solver, &left)?;
+    let mut reserves =
+        Reserves { bytes: vec![step_bytes(inputs, 1)?; budgets.len()], too_small: vec![None; budgets.len()] };
+    // Less memory never makes a better placement, so the first bound holds for all attempts.
+    let mut bound = None;
+    let mut musts = decision.problem(Binding::Wanted, 0);
+    let mut solver = Solver::new(&musts);
+    for _ in 0..MAX_ATTEMPTS {
+        let decided = decide(&decision, &musts, &solver, &reserves)?;
         let mut plan = derive(&decision, &decided, inputs)?;
-        // A first answer that fits is best of all; with memory set aside something better may have been missed.
-        plan.optimal = decided.solution.optimal && attempt == 0;
-        let mut fits = true;
-        for (device, used) in plan.memory.iter().enumerate() {
-            if used.total_bytes() > budgets[device] {
-                fits = false;
-                let small = used.values_bytes.saturating_add(used.other_bytes);
-                reserved[device] = small.max(reserved[device].saturating_add(reserved[device] / 8 + 1));
-            }
-        }
-        if fits {
+        let bound = *bound.get_or_insert(decided.solution.bound);
+        let (cost, proven) = (decided.solution.cost, decided.overflow.is_none() && bound > 0);
+        plan.optimal = proven && cost <= bound;
+        plan.gap = proven.then(|| cost.saturating_sub(bound) as f64 / cost.max(1) as f64);
+        let banned = reserves.banned();
+        if reserves.learn(&plan) {
             return accept(plan, &decision);
         }
+        if reserves.banned() != banned {
+            musts = decision.problem(Binding::Wanted, reserves.banned());
+            solver = Solver::new(&musts);
+        }
     }
-    let left: Vec<u64> = budgets.iter().zip(&reserved).map(|(all, taken)| all.saturating_sub(*taken)).collect();
-    Err(no_plan(&decision, &left, Failure::Memory))
+    Err(no_plan(&decision, &reserves, Failure::Memory))
+}
+
+/// Memory that is set aside for values and step buffers, learnt from placements that did not fit.
+struct Reserves {
+    bytes: Vec<u64>,
+    /// Bytes needed and available, for devices that cannot even hold the values of what they would run.
+    too_small: Vec<Option<(u64, u64)>>,
+}
+
+impl Reserves {
+    /// Budgets for weights and KV.
+    fn left(&self, inputs: &Inputs) -> Vec<u64> {
+        budget::budgets(inputs).iter().zip(&self.bytes).map(|(all, taken)| all.saturating_sub(*taken)).collect()
+    }
+
+    fn banned(&self) -> u16 {
+        let small = self.too_small.iter().enumerate().filter(|(_, short)| short.is_some());
+        small.fold(0, |set, (device, _)| set | 1 << device)
+    }
+
+    /// True if the plan fits; else sets more aside.
+    fn learn(&mut self, plan: &Plan) -> bool {
+        let mut fits = true;
+        for (index, (device, used)) in plan.devices.iter().zip(&plan.memory).enumerate() {
+            if used.total_bytes() <= device.budget_bytes {
+                continue;
+            }
+            fits = false;
+            let small = used.values_bytes.saturating_add(used.other_bytes);
+            if small > device.budget_bytes {
+                self.too_small[index] = Some((small, device.budget_bytes));
+            }
+            self.bytes[index] = small.max(self.bytes[index].saturating_add(self.bytes[index] / 8 + 1));
+        }
+        fits
+    }
 }
 
 /// Under `strict`, refuses what is left of fallbacks.
@@ -138,20 +174,21 @@ fn decide(
     decision: &Decision<'_>,
     musts: &Problem,
     solver: &Solver<'_>,
-    budgets: &[u64],
+    reserves: &Reserves,
 ) -> Result<Decided, PlanError> {
+    let budgets = reserves.left(decision.inputs);
     let decided = |problem: &Problem, solution: Solution, overflow| {
         let devices = problem.devices(&solution.choices);
         Decided { solution, devices, overflow }
     };
-    let mut failure = match solver.within(budgets) {
+    let mut failure = match solver.within(&budgets) {
         Ok(solution) => return Ok(decided(musts, solution, None)),
         Err(failure) => failure,
     };
     if decision.variable_wants.iter().all(Option::is_none) {
-        return Err(no_plan(decision, budgets, failure));
+        return Err(no_plan(decision, reserves, failure));
     }
-    let overflow = Overflow::of(musts, solver, budgets);
+    let overflow = Overflow::of(musts, solver, &budgets, &reserves.too_small);
     if let (true, Some(refusal)) = (decision.inputs.strict, refuse_overflow(decision, &overflow)) {
         return Err(refusal);
     }
@@ -160,13 +197,13 @@ fn decide(
         Policy::Auto | Policy::Hybrid => &[Binding::Free],
     };
     for &binding in bindings {
-        let problem = decision.problem(binding);
-        match Solver::new(&problem).within(budgets) {
+        let problem = decision.problem(binding, reserves.banned());
+        match Solver::new(&problem).within(&budgets) {
             Ok(solution) => return Ok(decided(&problem, solution, Some(overflow))),
             Err(other) => failure = other,
         }
     }
-    Err(no_plan(decision, budgets, failure))
+    Err(no_plan(decision, reserves, failure))
 }
 
 /// Everything that follows from the decision.
@@ -195,7 +232,8 @@ fn derive(decision: &Decision<'_>, decided: &Decided, inputs: &Arc<Inputs>) -> R
         weights,
         kv,
         memory,
-        optimal: decided.solution.optimal,
+        optimal: false,
+        gap: None,
         inputs: Retained(inputs.clone()),
     })
 }
@@ -288,24 +326,30 @@ fn step_bytes(inputs: &Inputs, n_tables: usize) -> Result<u64, PlanError> {
     })
 }
 
-/// Why there is none within `budgets`: where everything would come nearest to fitting.
-fn no_plan(decision: &Decision<'_>, budgets: &[u64], failure: Failure) -> PlanError {
+/// Why there is none: where everything would come nearest to fitting.
+fn no_plan(decision: &Decision<'_>, reserves: &Reserves, failure: Failure) -> PlanError {
     let inputs = decision.inputs;
-    if failure == Failure::Forbidden {
+    if failure == Failure::Forbidden && reserves.banned() == 0 {
         let op = decision.kv.first().and_then(|layer| layer.ops.first()).copied().unwrap_or(OpId(0));
         return PlanError::Unplaceable {
             op: inputs.op_label(op),
             causes: "no device can hold KV that all devices able to run its layer reach".to_owned(),
         };
     }
+    let budgets = budget::budgets(inputs);
     let kv = decision.kv.iter().map(|layer| budget::kv_layer_bytes(inputs, layer, decision.kv_dtype(0)));
     let kv = kv.fold(0, u64::saturating_add);
     let needed = |device: usize| {
         let weights = inputs.weight_bytes.iter().map(|bytes| bytes[device]);
-        weights.fold(kv, u64::saturating_add)
+        weights.fold(kv, u64::saturating_add).saturating_add(reserves.bytes[device])
     };
-    let nearest = (0..budgets.len()).min_by_key(|&device| needed(device).saturating_sub(budgets[device])).unwrap_or(0);
-    let remedy = if kv > needed(nearest) / 2 {
+    // A device on which everything would fit is not what is short: some op cannot run there.
+    let short = |device: &usize| needed(*device) > budgets[*device];
+    let nearest = (0..budgets.len()).filter(short).min_by_key(|&device| needed(device) - budgets[device]);
+    let nearest = nearest.unwrap_or(0);
+    let remedy = if reserves.bytes[nearest] > needed(nearest) / 2 {
+        "take fewer tokens or outputs in a step, a smaller context (-c), or raise --memory-limit"
+    } else if kv > needed(nearest) / 2 {
         "take a smaller context (-c), fewer sequences or --kv-type q8_0"
     } else {
         "take a smaller quantisation of the model, a smaller context (-c), or raise --memory-limit"

@@ -231,8 +231,8 @@ impl<'a> Decision<'a> {
         }
     }
 
-    /// The problem to solve, with whole budgets.
-    pub(super) fn problem(&self, binding: Binding) -> Problem {
+    /// The problem to solve, with whole budgets, without the devices in `banned`.
+    pub(super) fn problem(&self, binding: Binding, banned: DeviceSet) -> Problem {
         let mut problem = Problem { budgets: budget::budgets(self.inputs), ..Problem::default() };
         let ticks = Ticks::of(self);
         let mut weight_home: Vec<Option<usize>> = vec![None; self.inputs.weights.len()];
@@ -254,13 +254,17 @@ impl<'a> Decision<'a> {
                 let memory = weights.iter().map(|&weight| self.inputs.weight_bytes[weight][device]);
                 Choice {
                     device,
-                    cost: ticks.from_seconds(own).saturating_add(penalty),
+                    cost: if banned & (1 << device) == 0 {
+                        ticks.count(own).saturating_add(penalty)
+                    } else {
+                        FORBIDDEN
+                    },
                     memory_bytes: memory.fold(0, u64::saturating_add),
                 }
             });
             problem.variables.push(Variable { choices: choices.collect() });
         }
-        self.add_kv(&mut problem);
+        self.add_kv(&mut problem, banned);
         self.add_transfers(&mut problem, &ticks);
         if binding == Binding::Layers {
             self.tie_layers(&mut problem);
@@ -281,12 +285,12 @@ impl<'a> Decision<'a> {
         self.inputs.kv_dtypes.get(index).or(self.inputs.kv_dtypes.first()).copied().unwrap_or(DType::F32)
     }
 
-    fn add_kv(&self, problem: &mut Problem) {
+    fn add_kv(&self, problem: &mut Problem, banned: DeviceSet) {
         for layer in &self.kv {
             // Formats of equal cost go by preference.
             let choices = layer.options.iter().map(|&(device, kv)| Choice {
                 device,
-                cost: kv as u64,
+                cost: if banned & (1 << device) == 0 { kv as u64 } else { FORBIDDEN },
                 memory_bytes: budget::kv_layer_bytes(self.inputs, layer, self.kv_dtype(kv)),
             });
             problem.variables[layer.variable].choices = choices.collect();
@@ -341,7 +345,7 @@ impl<'a> Decision<'a> {
 
     fn links(&self, phase: Phase, bytes: u64, ticks: &Ticks) -> Vec<u64> {
         let n = self.inputs.topology.devices.len();
-        let cost = |from, to| ticks.from_seconds(phase.weight() * crossing_s(self.inputs, from, to, bytes));
+        let cost = |from, to| ticks.count(phase.weight() * crossing_s(self.inputs, from, to, bytes));
         (0..n).flat_map(|from| (0..n).map(move |to| cost(from, to))).collect()
     }
 
@@ -407,7 +411,7 @@ impl Ticks {
         Ticks { per_s, penalty: ((most_s * per_s) as u64).saturating_add(64).saturating_add(n as u64 * 16) }
     }
 
-    fn from_seconds(&self, seconds: f64) -> u64 {
+    fn count(&self, seconds: f64) -> u64 {
         // A float too large for the type becomes its largest value, which means forbidden: stay below.
         ((seconds * self.per_s) as u64).min(FORBIDDEN / 2)
     }

@@ -134,7 +134,11 @@ fn class_order(class: &str) -> usize {
 impl fmt::Display for Explain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = self.0;
-        let exact = if plan.optimal { "" } else { " (search cut short: not proven best)" };
+        let exact = match (plan.optimal, plan.gap) {
+            (true, _) => String::new(),
+            (false, Some(gap)) => format!(" (at most {:.2} % from the best)", gap * 100.0),
+            (false, None) => " (not proven best)".to_owned(),
+        };
         writeln!(f, "{}: policy {}{exact}", plan.model, plan.policy)?;
         for rule in plan.rules() {
             writeln!(f, "  rule {rule}")?;

@@ -177,10 +177,8 @@ fn check_sizes(request: &PlanRequest<'_>) -> Result<(), PlanError> {
     }
     at_most("devices", request.topology.devices.len(), MAX_DEVICES)?;
     at_most("ops", request.graph.len(), MAX_OPS)?;
-    if let Some(dtype) = request.kv_dtype {
-        if !DType::KV.contains(&dtype) {
-            return Err(PlanError::Graph { cause: format!("{dtype} is no format for KV entries") });
-        }
+    if let Some(dtype) = request.kv_dtype.filter(|dtype| !DType::KV.contains(dtype)) {
+        return Err(PlanError::Graph { cause: format!("{dtype} is no format for KV entries") });
     }
     check_graph(request.graph, request.weights.len())
 }

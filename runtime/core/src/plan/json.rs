@@ -1,7 +1,7 @@
 //! The plan for programs. The shape is versioned; fields are added, never changed, within a version.
 //!
 //! ```text
-//! { "version": 1, "model", "policy", "rules": [text], "strict", "optimal", "limits": {...},
+//! { "version": 1, "model", "policy", "rules": [text], "strict", "optimal", "gap", "limits": {...},
 //!   "devices":   [ { "id", "name", "kind", "budget_bytes", "measured", "memory": {weights,kv,values,other}_bytes } ],
 //!   "kv":        [ { "layers": [n], "home": id, "accessors": [id], "dtype", "window": n | null } ],
 //!   "fallbacks": [ { "op", "phase", "wanted", "ran_on", "cause", "count" } ],
@@ -34,6 +34,7 @@ impl Plan {
             "rules": self.rules().iter().map(ToString::to_string).collect::<Vec<String>>(),
             "strict": self.is_strict(),
             "optimal": self.optimal,
+            "gap": self.gap,
             "limits": self.limits,
             "devices": self.devices_json(),
             "kv": self.kv_json(),

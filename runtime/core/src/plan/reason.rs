@@ -20,13 +20,25 @@ pub(super) struct Overflow {
 }
 
 impl Overflow {
-    pub(super) fn of(problem: &Problem, solver: &Solver<'_>, budgets: &[u64]) -> Overflow {
+    pub(super) fn of(
+        problem: &Problem,
+        solver: &Solver<'_>,
+        budgets: &[u64],
+        too_small: &[Option<(u64, u64)>],
+    ) -> Overflow {
         let Some(solution) = solver.unlimited() else {
-            return Overflow { devices: Vec::new(), short: vec![None; budgets.len()] };
+            return Overflow { devices: Vec::new(), short: too_small.to_vec() };
         };
         let used = problem.memory(&solution.choices);
-        let short = used.iter().zip(budgets).map(|(&used, &budget)| (used > budget).then_some((used, budget)));
+        let over = |(&used, &budget): (&u64, &u64)| (used > budget).then_some((used, budget));
+        let short = used.iter().zip(budgets).map(over).zip(too_small).map(|(over, small)| over.or(*small));
         Overflow { short: short.collect(), devices: problem.devices(&solution.choices) }
+    }
+}
+
+impl Overflow {
+    fn short(&self, device: usize) -> Option<(u64, u64)> {
+        self.short.get(device).copied().flatten()
     }
 }
 
@@ -78,18 +90,14 @@ impl Verdict<'_> {
             return format!("its weight has one home, which rule {} decides", inputs.rules[rule]);
         }
         let wanted = wanted_devices(want);
-        let short = self.overflow.and_then(|overflow| wanted.clone().find_map(|device| overflow.short[device]));
+        let short = self.overflow.and_then(|overflow| wanted.clone().find_map(|device| overflow.short(device)));
         if let Some((needed, available)) = short {
             return format!("does not fit: {needed} bytes needed, {available} available");
         }
         let layer = decision.kv.iter().find(|layer| layer.ops.contains(&op));
-        if let Some(home) = layer.map(|layer| self.devices[layer.variable]) {
-            if !wanted.clone().any(|device| reaches(inputs, device, home)) {
-                return format!(
-                    "the KV of its layer is on {}, which it cannot reach",
-                    inputs.topology.devices[home].id
-                );
-            }
+        let home = layer.map(|layer| self.devices[layer.variable]);
+        if let Some(home) = home.filter(|&home| !wanted.clone().any(|device| reaches(inputs, device, home))) {
+            return format!("the KV of its layer is on {}, which it cannot reach", inputs.topology.devices[home].id);
         }
         let elsewhere = self.overflow.and_then(|overflow| {
             let device = overflow.short.iter().position(Option::is_some)?;
@@ -139,6 +147,12 @@ pub(super) fn refuse_impossible(decision: &Decision<'_>) -> Result<(), PlanError
             if want.rule.is_none() && is_sampling(decision.inputs, op) {
                 continue;
             }
+            let variable = decision.variable_of[instance(op, phase)];
+            let group = decision.variable_wants[variable].as_ref();
+            let led_by_rule = |group: &Want| group.rule.is_some() && group.devices & decision.able[variable] != 0;
+            if want.rule.is_none() && group.is_some_and(led_by_rule) {
+                continue;
+            }
             if let Some(cause) = impossible(decision, op, phase, want) {
                 return Err(strict(decision, op, want, cause));
             }
@@ -157,20 +171,20 @@ pub(super) fn refuse_overflow(decision: &Decision<'_>, overflow: &Overflow) -> O
         for phase in Phase::ALL {
             let Some(want) = &decision.wants[instance(op, phase)] else { continue };
             let variable = decision.variable_of[instance(op, phase)];
-            match overflow.devices.get(variable) {
-                Some(&device) => {
-                    if let Some((needed, available)) = overflow.short[device] {
-                        let cause = format!("does not fit: {needed} bytes needed, {available} available");
-                        return Some(strict(decision, op, want, cause));
-                    }
-                }
-                None if decision.kv.iter().any(|layer| layer.ops.contains(&op)) => {
-                    let cause = "the devices wanted for its layer cannot reach one KV cache".to_owned();
-                    return Some(strict(decision, op, want, cause));
-                }
-                None => {}
+            let device = overflow.devices.get(variable).copied();
+            let device = device.or_else(|| wanted_devices(want).find(|&device| overflow.short(device).is_some()));
+            if let Some((needed, available)) = device.and_then(|device| overflow.short(device)) {
+                let cause = format!("does not fit: {needed} bytes needed, {available} available");
+                return Some(strict(decision, op, want, cause));
             }
         }
+    }
+    if overflow.devices.is_empty() {
+        let layer = decision.kv.first()?;
+        let want =
+            Phase::ALL.iter().find_map(|&phase| decision.wants[instance(*layer.ops.first()?, phase)].as_ref())?;
+        let cause = "the devices wanted for a layer cannot reach one KV cache".to_owned();
+        return Some(strict(decision, *layer.ops.first()?, want, cause));
     }
     None
 }

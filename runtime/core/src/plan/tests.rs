@@ -2,6 +2,7 @@
 
 mod brute_force;
 mod machine;
+mod properties;
 
 use biga_hal::DType;
 
@@ -19,19 +20,17 @@ fn auto_splits_by_cost_and_everything_is_consistent() {
 }
 
 #[test]
-fn a_large_graph_is_planned_quickly_and_exactly() {
+fn a_large_graph_is_planned_exactly_or_nearly_so() {
     let setup = Setup::large();
-    let begin = std::time::Instant::now();
     let plan = setup.plan(|_| {}).unwrap();
-    eprintln!("{} ops planned in {:?}", setup.graph.len(), begin.elapsed());
-    assert!(plan.optimal);
+    assert!(setup.graph.len() > 900 && plan.optimal && plan.gap == Some(0.0));
     plan.verify(&setup.graph).unwrap();
     let weights: u64 = plan.weights.iter().map(|home| home.resident_bytes).sum();
     for share in [0.9, 0.5, 0.2] {
-        let begin = std::time::Instant::now();
         let plan = setup.plan(|request| request.memory_limit = Some((weights as f64 * share) as u64)).unwrap();
-        eprintln!("share {share}: {:?} optimal {}", begin.elapsed(), plan.optimal);
         plan.verify(&setup.graph).unwrap();
+        let gap = plan.gap.unwrap();
+        assert!(gap < 0.02, "{share} of the weights: {gap}");
     }
 }
 
@@ -200,7 +199,7 @@ fn what_fits_nowhere_is_refused_with_numbers() {
     let PlanError::DoesNotFit { needed_bytes, available_bytes, remedy, .. } = setup.plan(|_| {}).unwrap_err() else {
         panic!("it cannot fit")
     };
-    assert!(needed_bytes > available_bytes && available_bytes < 1 << 20);
+    assert!(needed_bytes > available_bytes && available_bytes <= 1 << 20);
     assert!(remedy.contains("--kv-type q8_0"), "{remedy}");
 }
 

@@ -270,6 +270,8 @@ pub struct Plan {
     pub fallbacks: Vec<Fallback>,
     /// False if the search had to be cut short, so that a better placement may exist.
     pub optimal: bool,
+    /// Share by which the best placement could be faster at most: 0 if optimal, `None` where unknown.
+    pub gap: Option<f64>,
     /// What it was made from, for [`Plan::place`].
     pub(super) inputs: Retained,
 }

@@ -19,7 +19,9 @@ pub(crate) struct Solution {
     pub(crate) choices: Vec<usize>,
     /// Ticks.
     pub(crate) cost: u64,
-    /// False if the search was cut short.
+    /// Ticks that no placement within the budgets beats.
+    pub(crate) bound: u64,
+    /// False if the search was cut short, so that a better one may exist above the bound.
     pub(crate) optimal: bool,
 }
 
@@ -56,7 +58,8 @@ impl<'a> Solver<'a> {
     /// A cheapest placement with unlimited memory, `None` if everything is forbidden.
     pub(crate) fn unlimited(&self) -> Option<Solution> {
         let choices = self.trellis.best_path(&self.free, |_, transition| transition.cost)?;
-        Some(Solution { choices, cost: self.free[0][0], optimal: !self.trellis.cut })
+        let (cost, optimal) = (self.free[0][0], !self.trellis.cut);
+        Some(Solution { choices, cost, bound: if optimal { cost } else { 0 }, optimal })
     }
 
     /// A cheapest placement within budgets in bytes by device.
@@ -177,56 +180,52 @@ impl<'a> Search<'a> {
         total
     }
 
-    /// Raises prices until something fits, then improves the bound by subgradient steps.
+    /// Raises prices until something fits, then halves the way between prices that are too low and prices
+    /// that are high enough: where they meet, the bound is best.
     fn price_memory(&self, incumbent: &mut Option<Solution>) -> Prices {
         const RAISES: usize = 40;
-        const STEPS: usize = 16;
-        let budgets: Vec<f64> = self.tight.iter().map(|&device| self.budgets[device].max(1) as f64).collect();
-        let start = (self.free[0][0].max(1) as f64) / 64.0;
-        // Prices are kept per whole budget, so that devices of different size move alike.
-        let mut per_budget = vec![0.0f64; self.tight.len()];
-        let mut best: Option<(u64, Prices)> = None;
-        let mut steps = 0;
-        for _ in 0..RAISES + STEPS {
-            let per_byte: Vec<f64> = per_budget.iter().zip(&budgets).map(|(price, budget)| price / budget).collect();
-            let prices = self.prices(&per_byte);
+        const HALVINGS: usize = 20;
+        let mut best = self.prices(&vec![0.0; self.tight.len()]);
+        let mut low = vec![0.0; self.tight.len()];
+        let mut high = None;
+        let mut next = low.clone();
+        for round in 0..RAISES + HALVINGS {
+            let prices = self.prices(&self.per_byte(&next));
             let path = self.trellis.best_path(&prices.to_go, |stage, transition| prices.cost(stage, transition));
             let Some(path) = path else { break };
             let memory = self.problem.memory(&path);
+            if prices.bound() > best.bound() {
+                best = prices;
+            }
             if fits(&memory, self.budgets) {
                 let cost = self.cost_of(&path);
                 if incumbent.as_ref().is_none_or(|known| cost < known.cost) {
-                    *incumbent = Some(Solution { choices: path, cost, optimal: false });
+                    *incumbent = Some(Solution { choices: path, cost, bound: 0, optimal: false });
                 }
+                high = Some(next.clone());
+            } else {
+                low = next.clone();
             }
-            let bound = prices.bound();
-            if best.as_ref().is_none_or(|(known, _)| bound >= *known) {
-                best = Some((bound, prices));
-            }
-            let excess: Vec<f64> =
-                self.tight.iter().zip(&budgets).map(|(&device, budget)| memory[device] as f64 / budget - 1.0).collect();
-            match incumbent {
-                Some(known) if known.cost <= bound => break,
-                Some(_) if steps == STEPS => break,
-                Some(known) => {
-                    steps += 1;
-                    let norm: f64 = excess.iter().map(|over| over * over).sum();
-                    let step = (known.cost - bound) as f64 / norm.max(1e-9);
-                    let damp = 1.0 / (1.0 + steps as f64 / 8.0);
-                    for (price, over) in per_budget.iter_mut().zip(&excess) {
-                        *price = (*price + damp * step * over).clamp(0.0, 1e18);
-                    }
-                }
-                None => {
-                    for (price, &over) in per_budget.iter_mut().zip(&excess) {
-                        if over > 0.0 {
-                            *price = (*price * 2.0).max(start).min(1e18);
-                        }
-                    }
-                }
-            }
+            let raised =
+                || self.tight.iter().zip(&low).map(|(&device, &price)| self.raise(price, memory[device], device));
+            next = match &high {
+                None if round == RAISES => break,
+                None => raised().collect(),
+                Some(high) => low.iter().zip(high).map(|(low, high)| (low + high) / 2.0).collect(),
+            };
         }
-        best.map_or_else(|| self.prices(&vec![0.0; self.tight.len()]), |(_, prices)| prices)
+        best
+    }
+
+    /// Prices are kept per whole budget, so that devices of different size move alike.
+    fn per_byte(&self, per_budget: &[f64]) -> Vec<f64> {
+        let of = |(&device, price): (&usize, &f64)| price / self.budgets[device].max(1) as f64;
+        self.tight.iter().zip(per_budget).map(of).collect()
+    }
+
+    fn raise(&self, price: f64, used: u64, device: usize) -> f64 {
+        let start = (self.free[0][0].max(1) as f64) / 64.0;
+        if used > self.budgets[device] { (price * 2.0).clamp(start, 1e18) } else { price }
     }
 
     fn run(&self, max_labels: usize) -> Result<Solution, Failure> {
@@ -247,6 +246,11 @@ impl<'a> Search<'a> {
         }
         let mut solution = found.or(incumbent).ok_or(Failure::Memory)?;
         solution.optimal = !self.trellis.cut && dropped >= solution.cost;
+        solution.bound = match (solution.optimal, self.trellis.cut) {
+            (true, _) => solution.cost,
+            (false, false) => prices.bound().max(self.free[0][0]).min(solution.cost),
+            (false, true) => 0,
+        };
         Ok(solution)
     }
 
@@ -299,8 +303,12 @@ impl<'a> Search<'a> {
             history.push(labels.iter().map(|label| (label.parent, label.choice)).collect());
         }
         let best = labels.iter().enumerate().min_by_key(|(_, label)| label.cost);
-        let found =
-            best.map(|(index, label)| Solution { choices: trace(&history, index), cost: label.cost, optimal: false });
+        let found = best.map(|(index, label)| Solution {
+            choices: trace(&history, index),
+            cost: label.cost,
+            bound: 0,
+            optimal: false,
+        });
         Outcome { found, least_dropped }
     }
 

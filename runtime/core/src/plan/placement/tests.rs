@@ -12,11 +12,8 @@ fn brute_force(problem: &Problem) -> Option<u64> {
         return None;
     }
     loop {
-        if let Some(cost) = problem.cost(&choices) {
-            if problem.fits(&problem.memory(&choices)) && best.is_none_or(|known| cost < known) {
-                best = Some(cost);
-            }
-        }
+        let cost = problem.cost(&choices).filter(|_| problem.fits(&problem.memory(&choices)));
+        best = best.into_iter().chain(cost).min();
         let mut at = 0;
         loop {
             if at == choices.len() {
@@ -39,7 +36,7 @@ fn check(problem: &Problem) {
             assert_eq!(Some(solution.cost), expected);
             assert_eq!(problem.cost(&solution.choices), expected, "the cost is that of the choices");
             assert!(problem.fits(&problem.memory(&solution.choices)));
-            assert!(solution.optimal);
+            assert!(solution.optimal && solution.bound == solution.cost);
         }
         Err(failure) => {
             assert_eq!(expected, None);

@@ -201,11 +201,8 @@ impl Trial<'_> {
         for code in 0..3usize.pow(layers.len() as u32) {
             let homes: BTreeMap<usize, usize> =
                 layers.iter().enumerate().map(|(at, &layer)| (layer, code / 3usize.pow(at as u32) % 3)).collect();
-            if let Some(cost) = self.cost(devices, &homes) {
-                if self.best.is_none_or(|best| cost < best) {
-                    self.best = Some(cost);
-                }
-            }
+            let cost = self.cost(devices, &homes);
+            self.best = self.best.into_iter().chain(cost).reduce(f64::min);
         }
     }
 
@@ -220,10 +217,9 @@ impl Trial<'_> {
                     used[devices[op.0][0]] += self.inputs.weights[weight.0].file_bytes;
                 }
             }
-            if let Some(&home) = node.op.layer.filter(|_| node.op.kind.uses_kv()).and_then(|layer| homes.get(&layer)) {
-                if devices[op.0].iter().any(|&device| !reaches(self.inputs, device, home)) {
-                    return None;
-                }
+            let home = node.op.layer.filter(|_| node.op.kind.uses_kv()).and_then(|layer| homes.get(&layer));
+            if home.is_some_and(|&home| devices[op.0].iter().any(|&device| !reaches(self.inputs, device, home))) {
+                return None;
             }
         }
         for &home in homes.values() {
