@@ -13,6 +13,9 @@ mod product;
 
 mod push;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use biga_hal::{

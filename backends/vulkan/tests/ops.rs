@@ -434,3 +434,95 @@ fn attention_over_blocks_windows_and_sequences() {
         }
     }
 }
+
+/// Page-aligned memory of the host's own, as another owner's buffer.
+#[derive(Debug)]
+struct HostPages {
+    memory: Vec<u8>,
+    first: usize,
+    size_bytes: usize,
+}
+
+impl HostPages {
+    const ALIGNMENT: usize = 65536;
+
+    fn new(values: &[f32]) -> HostPages {
+        let bytes: &[u8] = bytemuck::cast_slice(values);
+        let size_bytes = bytes.len().next_multiple_of(HostPages::ALIGNMENT);
+        let mut memory = vec![0u8; size_bytes + HostPages::ALIGNMENT];
+        let first = memory.as_ptr().align_offset(HostPages::ALIGNMENT);
+        memory[first..first + bytes.len()].copy_from_slice(bytes);
+        HostPages { memory, first, size_bytes }
+    }
+}
+
+impl biga_hal::Allocation for HostPages {
+    fn name(&self) -> &str {
+        "host pages"
+    }
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes as u64
+    }
+    fn owner(&self) -> Option<biga_hal::DeviceId> {
+        None
+    }
+    fn epoch(&self) -> biga_hal::Epoch {
+        biga_hal::Epoch::default()
+    }
+    fn host_range(&self) -> Option<biga_hal::HostRange> {
+        let address = self.memory[self.first..].as_ptr().expose_provenance();
+        Some(biga_hal::HostRange { address, size_bytes: self.size_bytes, writable: true })
+    }
+    fn device_address(&self) -> u64 {
+        0
+    }
+    fn as_any(&self) -> &dyn std::any::Any {
+        self
+    }
+}
+
+#[test]
+fn host_memory_is_read_where_it_lies() {
+    for device in devices(Kernels::Auto) {
+        let rig = Rig { device: Arc::clone(&device) };
+        let values: Vec<f32> = (0..128).map(|i| i as f32).collect();
+        let imported = match device.import(&Buffer::new(HostPages::new(&values))) {
+            Ok(imported) => imported,
+            Err(biga_hal::Error::NotImportable { cause, .. }) => {
+                println!("skipped: {cause}");
+                continue;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let limits = StepLimits { max_tokens: 2, max_outputs: 1, max_slots: 1, max_blocks: 1, n_tables: 1 };
+        let step_layout = StepLayout::new(limits).unwrap();
+        let step = rig.buffer("step", step_layout.size_bytes);
+        rig.fill(&step, 0, &StepHeader { n_tokens: 2, n_sequences: 1, n_outputs: 0 }.to_bytes());
+        let ones = rig.floats(&[1.0; 128]);
+        let output = rig.buffer("output", 512);
+        let op = BoundOp {
+            op: Arc::new(Op { kind: OpKind::Residual { width: 64 }, layer: None }),
+            rows: Rows::Tokens,
+            inputs: vec![imported.slice(0, 512).unwrap(), ones.whole()],
+            output: Some(output.whole()),
+            weights: Vec::new(),
+            kv: None,
+        };
+        let bucket = Bucket { tokens: 2, sequences: 1, outputs: 1 };
+        rig.run(&Segment { name: "import".into(), bucket, ops: vec![op], step: step.whole(), step_layout });
+        let mut seen = [0f32; 128];
+        device.read(&output.whole(), bytemuck::cast_slice_mut(&mut seen)).unwrap();
+        assert!(seen.iter().zip(&values).all(|(seen, value)| *seen == value + 1.0), "{seen:?}");
+    }
+}
+
+#[test]
+fn an_unaligned_import_is_refused() {
+    for device in devices(Kernels::Auto) {
+        let mut pages = HostPages::new(&[1.0; 64]);
+        pages.first += 64;
+        pages.size_bytes = 4096;
+        let refused = device.import(&Buffer::new(pages));
+        assert!(matches!(refused, Err(biga_hal::Error::NotImportable { .. })), "{refused:?}");
+    }
+}

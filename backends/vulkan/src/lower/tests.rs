@@ -1,0 +1,167 @@
+//! Lowering and the barriers that follow from it, without a device.
+
+use std::{any::Any, sync::Arc};
+
+use biga_hal::{
+    Allocation, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferSlice, DType, DeviceId, Epoch, Heads, HostRange,
+    Op, OpKind, Rows, Segment, StepLayout, StepLimits, WeightRole,
+};
+
+use super::{Kernel, Launch, lower};
+use crate::{device::Kernels, hazard::Hazards, probe, tuning::Tuning, weight};
+
+/// Memory that is only an address.
+#[derive(Debug)]
+struct Address(u64, u64);
+
+impl Allocation for Address {
+    fn name(&self) -> &str {
+        "address"
+    }
+    fn size_bytes(&self) -> u64 {
+        self.1
+    }
+    fn owner(&self) -> Option<DeviceId> {
+        None
+    }
+    fn epoch(&self) -> Epoch {
+        Epoch::default()
+    }
+    fn host_range(&self) -> Option<HostRange> {
+        None
+    }
+    fn device_address(&self) -> u64 {
+        self.0
+    }
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+struct Space(u64);
+
+impl Space {
+    fn slice(&mut self, size_bytes: usize) -> BufferSlice {
+        let address = self.0;
+        self.0 += (size_bytes as u64).next_multiple_of(256);
+        Buffer::new(Address(address, size_bytes as u64)).whole()
+    }
+
+    fn op(&mut self, kind: OpKind, inputs: Vec<BufferSlice>, bucket: Bucket, kv: Option<BoundKv>) -> BoundOp {
+        let weights = kind
+            .weights()
+            .iter()
+            .map(|shape| {
+                let dtype = if shape.role == WeightRole::Vector { DType::F32 } else { DType::Q4_0 };
+                let slice = self.slice(weight::size_bytes(shape, dtype).unwrap());
+                BoundWeight { slice, dtype, rows: shape.rows, columns: shape.columns }
+            })
+            .collect();
+        let output = kind.output_width().map(|width| self.slice(4 * width * bucket.tokens));
+        BoundOp { op: Arc::new(Op { kind, layer: Some(0) }), rows: Rows::Tokens, inputs, output, weights, kv }
+    }
+}
+
+fn segment(tokens: usize, build: impl FnOnce(&mut Space, Bucket) -> Vec<BoundOp>) -> Segment {
+    let limits = StepLimits { max_tokens: tokens, max_outputs: 4, max_slots: 2, max_blocks: 8, n_tables: 2 };
+    let step_layout = StepLayout::new(limits).unwrap();
+    let bucket = Bucket { tokens, sequences: 2, outputs: 4 };
+    let mut space = Space(1 << 20);
+    let step = space.slice(step_layout.size_bytes);
+    let ops = build(&mut space, bucket);
+    Segment { name: "test".into(), bucket, ops, step, step_layout }
+}
+
+fn launches(segment: &Segment, kernels: Kernels) -> Vec<Launch> {
+    lower(segment, &Tuning::new(&probe::example_facts(), kernels), &[]).unwrap()
+}
+
+fn barriers(launches: &[Launch]) -> Vec<bool> {
+    let mut hazards = Hazards::default();
+    launches.iter().map(|launch| hazards.admit(&launch.dispatch)).collect()
+}
+
+const HEADS: Heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 32 };
+
+fn kv(table: usize, layer: u64) -> Option<BoundKv> {
+    let part = 2 * 4 * 32 * 2;
+    Some(BoundKv {
+        table,
+        block_len: 4,
+        k_offset_bytes: 2 * layer * part,
+        v_offset_bytes: (2 * layer + 1) * part,
+        block_bytes: 8 * part,
+        dtype: DType::F16,
+    })
+}
+
+#[test]
+fn the_products_of_one_op_run_side_by_side() {
+    let segment = segment(3, |space, bucket| {
+        let x = space.slice(4 * 64 * 3);
+        let qkv = OpKind::QkvProjection { width: 64, heads: HEADS, bias: true };
+        let qkv = space.op(qkv, vec![x], bucket, None);
+        let after = space.op(OpKind::SelectOutputs { width: 256 }, vec![qkv.output.clone().unwrap()], bucket, None);
+        vec![qkv, BoundOp { rows: Rows::Outputs, ..after }]
+    });
+    let mut small = segment.clone();
+    small.bucket.outputs = 3;
+    let launches = launches(&small, Kernels::Gpu);
+    assert_eq!(barriers(&launches), [false, false, false, true]);
+    // A row of q, k or v a token.
+    assert!(launches[..3].iter().all(|launch| launch.dispatch.writes.len() == 3));
+}
+
+#[test]
+fn the_cache_orders_its_readers_after_its_writers() {
+    let segment = segment(3, |space, bucket| {
+        let x = space.slice(4 * HEADS.qkv_width() * 3);
+        let append = |space: &mut Space, kv| space.op(OpKind::KvAppend { heads: HEADS }, vec![x.clone()], bucket, kv);
+        let attend = |space: &mut Space, kv| {
+            let kind = OpKind::Attention { heads: HEADS, scale: 1.0, window: None, softcap: None };
+            space.op(kind, vec![x.clone()], bucket, kv)
+        };
+        vec![
+            append(space, kv(0, 0)),
+            // Another layer and another table: nothing shared.
+            append(space, kv(0, 1)),
+            append(space, kv(1, 0)),
+            attend(space, kv(0, 0)),
+            attend(space, kv(1, 0)),
+            append(space, kv(1, 0)),
+        ]
+    });
+    for kernels in [Kernels::Gpu, Kernels::Software] {
+        assert_eq!(barriers(&launches(&segment, kernels)), [false, false, false, true, false, true]);
+    }
+}
+
+#[test]
+fn the_bucket_and_the_device_choose_the_product() {
+    let kernel = |tokens, kernels| {
+        let segment = segment(tokens, |space, bucket| {
+            let x = space.slice(4 * 64 * tokens);
+            vec![space.op(OpKind::Down { ff: 64, width: 100 }, vec![x], bucket, None)]
+        });
+        let launch = launches(&segment, kernels).remove(0);
+        (launch.kernel, launch.grid)
+    };
+    assert_eq!(kernel(1, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [25, 1, 1]));
+    assert_eq!(kernel(4, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [25, 1, 1]));
+    assert_eq!(kernel(65, Kernels::Gpu), (Kernel::MatMulTile(DType::Q4_0), [2, 3, 1]));
+    assert_eq!(kernel(1, Kernels::Software), (Kernel::MatMulRows(DType::Q4_0), [2, 1, 1]));
+    assert_eq!(kernel(65, Kernels::Software), (Kernel::MatMulRows(DType::Q4_0), [2, 9, 1]));
+}
+
+#[test]
+fn push_constants_fit_what_every_device_has() {
+    let segment = segment(2, |space, bucket| {
+        let x = space.slice(4 * HEADS.qkv_width() * 2);
+        let kind = OpKind::Attention { heads: HEADS, scale: 1.0, window: Some(3), softcap: Some(1.0) };
+        let product = OpKind::Head { width: HEADS.qkv_width(), vocab: 9, softcap: Some(2.0) };
+        vec![space.op(kind, vec![x.clone()], bucket, kv(0, 0)), space.op(product, vec![x], bucket, None)]
+    });
+    for launch in launches(&segment, Kernels::Gpu) {
+        assert!(launch.push.len() * 4 <= crate::sys::device::PUSH_BYTES as usize, "{:?}", launch.kernel);
+    }
+}
