@@ -428,7 +428,8 @@ fn attention_over_blocks_windows_and_sequences() {
                     case.before.push(vec![(2, 0)]);
                     case.positions = vec![0, 1, 3, 4, 63, 64, 130, 131, 0, 5, 9, 0];
                     case.slots = vec![0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2];
-                    check(&device, &case, if dtype == DType::Q8_0 { 1e-4 } else { 3e-6 });
+                    // A GPU's reciprocal is not exact, so a quant may round the other way.
+                    check(&device, &case, if dtype == DType::Q8_0 { 2e-3 } else { 3e-6 });
                 }
             }
         }
