@@ -67,17 +67,21 @@ impl<'a> Bench<'a> {
         Bench::new(device, vec![bound], tokens, (rows * row_bytes) as f64)
     }
 
+    /// Small products in a row: ops that all workers share, each waiting for the one before it.
     fn launches(device: &'a CpuDevice, count: usize) -> Result<Bench<'a>> {
-        let (x, y) = (buffer(device, 256)?, buffer(device, 256)?);
-        let bound = BoundOp {
-            op: Arc::new(Op { kind: OpKind::Residual { width: 64 }, layer: None }),
+        const WIDTH: usize = 64;
+        let (x, y) = (buffer(device, WIDTH * 4)?, buffer(device, WIDTH * 4)?);
+        let weight = buffer(device, WIDTH * WIDTH * 4)?;
+        let bound = |(from, to): (&Buffer, &Buffer)| BoundOp {
+            op: Arc::new(Op { kind: OpKind::Down { ff: WIDTH, width: WIDTH }, layer: None }),
             rows: Rows::Tokens,
-            inputs: vec![x.whole(), y.whole()],
-            output: Some(x.whole()),
-            weights: Vec::new(),
+            inputs: vec![from.whole()],
+            output: Some(to.whole()),
+            weights: vec![BoundWeight { slice: weight.whole(), dtype: DType::F32, rows: WIDTH, columns: WIDTH }],
             kv: None,
         };
-        Bench::new(device, vec![bound; count], 1, 0.0)
+        let ops = (0..count).map(|i| bound(if i % 2 == 0 { (&x, &y) } else { (&y, &x) })).collect();
+        Bench::new(device, ops, 1, 0.0)
     }
 
     fn new(device: &'a CpuDevice, ops: Vec<BoundOp>, tokens: usize, weight_bytes: f64) -> Result<Bench<'a>> {
@@ -114,4 +118,22 @@ impl<'a> Bench<'a> {
 fn buffer(device: &CpuDevice, size_bytes: usize) -> Result<Buffer> {
     let size_bytes = size_bytes as u64;
     device.allocate(&BufferDesc { name: "measurement".into(), size_bytes, accessors: Accessors::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use biga_hal::{Device, device::Measurement};
+
+    use crate::{CpuBackend, CpuOptions};
+
+    #[test]
+    fn every_rate_is_a_positive_number_and_progress_ends_at_one() {
+        let device = CpuBackend::new(CpuOptions { threads: Some(2), ..CpuOptions::default() }).open_device().unwrap();
+        for what in Measurement::ALL {
+            let mut last = 0.0;
+            let rate = device.measure(what, &mut |done| last = done).unwrap();
+            assert!(rate.is_finite() && rate > 0.0, "{what:?}: {rate}");
+            assert!((last - 1.0).abs() < 1e-9, "{what:?} stopped at {last}");
+        }
+    }
 }
