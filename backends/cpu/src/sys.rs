@@ -17,7 +17,7 @@
 macro_rules! kernel_set {
     ($lanes:ty, $unpack:ident, $fused:literal, $(#[$features:meta])?) => {
         /// The set.
-        pub(crate) static SET: crate::kernels::KernelSet = crate::kernels::KernelSet {
+        pub(crate) static SET: crate::sys::set::KernelSet = crate::sys::set::KernelSet {
             quantise,
             unpack: $unpack,
             expand,
@@ -73,9 +73,11 @@ mod avx512;
 pub(crate) mod memory;
 mod portable;
 pub(crate) mod run;
+mod set;
 pub(crate) mod system;
 
-use crate::kernels::{KernelSet, Kernels};
+use crate::kernels::Kernels;
+use set::KernelSet;
 
 /// The functions of a resolved set; `None` for the reference, which has a path of its own.
 pub(crate) fn kernel_set(kernels: Kernels) -> Option<&'static KernelSet> {

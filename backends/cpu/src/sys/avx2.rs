@@ -12,8 +12,8 @@ use std::arch::x86_64::{
 
 use biga_hal::DType;
 
+use super::set::{Rows, Sums, TILE};
 use crate::kernels::{
-    Rows, Sums, TILE,
     lanes::Lanes,
     layout::{Layout, STEP},
     math::{exp, largest, sum},

@@ -2,8 +2,8 @@
 
 use biga_hal::DType;
 
+use super::set::{Rows, Sums, TILE};
 use crate::kernels::{
-    Rows, Sums, TILE,
     layout::{Layout, STEP},
     unpack::groups_of_16,
 };

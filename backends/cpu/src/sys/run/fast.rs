@@ -6,11 +6,11 @@ use super::{Share, block_of, bytes, copied, floats_mut, pieces, row_of, row_of_m
 use crate::{
     executable::{Call, KvPlace, Part, Value},
     kernels::{
-        KernelSet, Rows, Sums, TILE,
         attention::{MAX_QUERIES, Part as KvPart, Unit, scratch_len},
         layout::Layout,
     },
     reference::{self, AttentionShape},
+    sys::set::{KernelSet, Rows, Sums, TILE},
 };
 
 /// Up to so many rows each worker quantises the activations for itself; more are shared out, at the price
