@@ -58,6 +58,23 @@ uint float_to_bf16(float x) {
     return (bits + 0x7FFFu + ((bits >> 16) & 1u)) >> 16;
 }
 
+// Round to nearest even: Vulkan leaves the rounding of its own conversion open.
+uint float_to_f16(float x) {
+    uint bits = floatBitsToUint(x);
+    uint sign = (bits >> 16) & 0x8000u;
+    uint magnitude = bits & 0x7FFFFFFFu;
+    if (magnitude > 0x7F800000u) {
+        return sign | 0x7E00u;
+    }
+    if (magnitude < 0x38800000u) {
+        // Below the least normal half: 0.5 has the step of the subnormal halves, so the sum rounds.
+        precise float rounded = uintBitsToFloat(magnitude) + 0.5;
+        return sign | (floatBitsToUint(rounded) - 0x3F000000u);
+    }
+    uint rounded = magnitude - 0x38000000u + 0xFFFu + ((magnitude >> 13) & 1u);
+    return sign | min(rounded >> 13, 0x7C00u);
+}
+
 float soft_cap(float x, float cap) {
     // tanh by one exponential; for large arguments the quotient goes to zero, never to NaN.
     return cap > 0.0 ? cap * (1.0 - 2.0 / (exp(2.0 * x / cap) + 1.0)) : x;
