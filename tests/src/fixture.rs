@@ -70,9 +70,9 @@ impl Checkpoint {
         let folder = folder(family);
         let bytes = fs::read(folder.join("model.safetensors"))?;
         let file = SafeTensors::deserialize(&bytes)?;
-        let tensors = file.iter().map(|(name, view)| {
-            (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec()))
-        });
+        let tensors = file
+            .iter()
+            .map(|(name, view)| (name.to_owned(), (view.dtype(), view.shape().to_vec(), view.data().to_vec())));
         let config = serde_json::from_str(&fs::read_to_string(folder.join("config.json"))?)?;
         Ok(Checkpoint { tensors: tensors.collect(), config })
     }

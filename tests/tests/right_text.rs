@@ -58,8 +58,7 @@ fn continue_prompt(engine: &mut Engine, prompt: &str) -> (Vec<u32>, Generated, S
     };
     let mut text = String::new();
     let interrupt = AtomicBool::new(false);
-    let generated =
-        generate(engine, tokenizer, &ids, &options, &interrupt, &mut |piece| text.push_str(piece)).unwrap();
+    let generated = generate(engine, tokenizer, &ids, &options, &interrupt, &mut |piece| text.push_str(piece)).unwrap();
     (ids, generated, text)
 }
 

@@ -41,7 +41,8 @@ fn decode(engine: &mut Engine) -> Cost {
     (N_WARM_UP..N_WARM_UP + N_TOKENS).for_each(|position| step(engine, position));
     let allocations = n_allocations() - allocations;
     let after = engine.stats();
-    let counters = before.devices.into_iter().zip(after.devices).map(|((name, before), (_, after))| (name, before, after));
+    let counters =
+        before.devices.into_iter().zip(after.devices).map(|((name, before), (_, after))| (name, before, after));
     Cost { allocations, counters: counters.collect() }
 }
 

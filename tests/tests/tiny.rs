@@ -46,15 +46,15 @@ fn check(what: &str, mut engine: Engine, tokens: &[u32], expected: &[f32], toler
 }
 
 fn setups() -> Vec<(&'static str, Setup)> {
-    let mut setups = vec![
-        ("cpu reference", Setup::cpu(Kernels::Reference)),
-        ("cpu auto", Setup::cpu(Kernels::Auto)),
-    ];
+    let mut setups = vec![("cpu reference", Setup::cpu(Kernels::Reference)), ("cpu auto", Setup::cpu(Kernels::Auto))];
     if let Some(vulkan) = Setup::vulkan() {
         setups.push(("vulkan with attention on the cpu", vulkan.clone().place(&["attention=cpu"])));
         setups.push(("vulkan with ffn on the cpu", vulkan.clone().place(&["ffn=cpu"])));
         setups.push(("vulkan with layers alternating", vulkan.clone().place(&["all:1-1=cpu"])));
-        setups.push(("vulkan with prefill on the cpu", vulkan.clone().place(&["rope@prefill=cpu", "activate@prefill=cpu"])));
+        setups.push((
+            "vulkan with prefill on the cpu",
+            vulkan.clone().place(&["rope@prefill=cpu", "activate@prefill=cpu"]),
+        ));
         setups.push(("vulkan", vulkan));
     }
     for (_, setup) in &mut setups {
