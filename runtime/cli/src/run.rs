@@ -42,6 +42,12 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
         return Err(input(format!("{path} has no tokenizer, so it takes no text; biga logits takes token ids")));
     };
     let ids = tokens(&model, tokenizer, &prompt, args.raw)?;
+    let (n, context, most) = (ids.len(), opened.plan.limits.context, model.config.max_context);
+    if n > context {
+        return Err(usage(format!(
+            "the prompt has {n} tokens, the context holds {context}; -c raises it, at most to {most}"
+        )));
+    }
     let stop = interrupt::watch()?;
     let mut engine = opened.allocate()?;
     if sampling.temperature > 0.0 {

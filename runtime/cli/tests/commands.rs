@@ -330,3 +330,13 @@ fn perplexity_goes_on_where_it_stopped() {
     fs::write(&short, "a few words").unwrap();
     check_refused(&["perplexity", &model, short.to_str().unwrap()], 3, &["tokens", "1024"]);
 }
+
+#[test]
+fn a_prompt_longer_than_the_context_names_both() {
+    let Some(model) = smollm2() else { return };
+    check_refused(
+        &["run", &model, "--raw", "-p", "one two three four five six", "-c", "4"],
+        2,
+        &["6 tokens", "4", "8192"],
+    );
+}
