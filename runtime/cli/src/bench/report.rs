@@ -87,6 +87,7 @@ fn record(engine: &Engine, one: &Measured, rows: &[Row], args: &BenchArgs) -> Va
         "backends": placements::devices(rows),
         "model_filename": model.path,
         "model_type": model_type(engine),
+        "model_name": model.config.name,
         "model_size": model.weights.size_bytes(),
         "model_n_params": n_params(engine),
         "n_batch": engine.plan().limits.max_tokens,
@@ -110,7 +111,7 @@ fn record(engine: &Engine, one: &Measured, rows: &[Row], args: &BenchArgs) -> Va
     })
 }
 
-/// Name and the format of most of the weights' bytes.
+/// Family, parameters and the format of most of the weights' bytes: `llama 134.52 M q4_1`.
 fn model_type(engine: &Engine) -> String {
     let model = engine.model();
     let mut bytes: BTreeMap<DType, u64> = BTreeMap::new();
@@ -118,10 +119,8 @@ fn model_type(engine: &Engine) -> String {
         *bytes.entry(weight.dtype).or_default() += weight.slice.size_bytes();
     }
     let most = bytes.into_iter().max_by_key(|&(_, bytes)| bytes);
-    match most {
-        Some((dtype, _)) => format!("{} {dtype}", model.config.name),
-        None => model.config.name.clone(),
-    }
+    let format = most.map_or("", |(dtype, _)| dtype.name());
+    format!("{} {} {format}", model.config.family, params_words(n_params(engine)))
 }
 
 fn n_params(engine: &Engine) -> u64 {
