@@ -16,6 +16,8 @@ mod device;
 
 mod buffer;
 
+mod supports;
+
 mod weight;
 
 mod tuning;
