@@ -152,7 +152,12 @@ fn accept(plan: Plan, decision: &Decision<'_>) -> Result<Plan, PlanError> {
             for (op, placement) in phase.placements.iter().enumerate() {
                 if let Reason::Fallback { wanted, cause } = &placement.reason {
                     let op = decision.inputs.op_label(OpId(op));
-                    return Err(PlanError::Strict { op, wanted: wanted.clone(), cause: cause.clone() });
+                    return Err(PlanError::Strict {
+                        op,
+                        wanted: wanted.clone(),
+                        cause: cause.clone(),
+                        also: String::new(),
+                    });
                 }
             }
         }

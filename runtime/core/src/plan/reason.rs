@@ -136,11 +136,12 @@ pub(super) fn impossible(decision: &Decision<'_>, op: OpId, phase: Phase, want: 
     })
 }
 
-/// Under `strict`: the first wish that is impossible by itself.
+/// Under `strict`: the first wish that is impossible by itself, and the first for each other device.
 ///
 /// # Errors
 /// [`PlanError::Strict`].
 pub(super) fn refuse_impossible(decision: &Decision<'_>) -> Result<(), PlanError> {
+    let mut refused: Vec<(OpId, &Want, String)> = Vec::new();
     for (op, _) in decision.inputs.graph.ops() {
         for phase in Phase::ALL {
             let Some(want) = &decision.wants[instance(op, phase)] else { continue };
@@ -153,16 +154,23 @@ pub(super) fn refuse_impossible(decision: &Decision<'_>) -> Result<(), PlanError
             if want.rule.is_none() && group.is_some_and(led_by_rule) {
                 continue;
             }
+            if refused.iter().any(|(_, known, _)| known.word == want.word) {
+                continue;
+            }
             if let Some(cause) = impossible(decision, op, phase, want) {
-                return Err(strict(decision, op, want, cause));
+                refused.push((op, want, cause));
             }
         }
     }
-    Ok(())
+    let label = |op| decision.inputs.op_label(op);
+    let mut refused = refused.into_iter();
+    let Some((op, want, cause)) = refused.next() else { return Ok(()) };
+    let also = refused.map(|(op, want, cause)| format!("; {} wanted {}: {cause}", label(op), want.word)).collect();
+    Err(PlanError::Strict { op: label(op), wanted: want.word.clone(), cause, also })
 }
 
 fn strict(decision: &Decision<'_>, op: OpId, want: &Want, cause: String) -> PlanError {
-    PlanError::Strict { op: decision.inputs.op_label(op), wanted: want.word.clone(), cause }
+    PlanError::Strict { op: decision.inputs.op_label(op), wanted: want.word.clone(), cause, also: String::new() }
 }
 
 /// Under `strict`: the first op on a device that is short of memory, or else the first KV op with a wish.

@@ -168,7 +168,7 @@ pub enum PlanError {
     #[error("no device takes part")]
     NoDevice,
     /// `--strict`, and something would not run where it was asked to.
-    #[error("strict placement refused: {op} wanted {wanted}: {cause}")]
+    #[error("strict placement refused: {op} wanted {wanted}: {cause}{also}")]
     Strict {
         /// First op that would fall back.
         op: String,
@@ -176,6 +176,8 @@ pub enum PlanError {
         wanted: String,
         /// Why it cannot.
         cause: String,
+        /// The same for other devices that were wanted: `; OP wanted DEVICE: CAUSE`, empty if there is none.
+        also: String,
     },
     /// No device can run an op.
     #[error("no device can run {op}: {causes}")]

@@ -75,6 +75,7 @@ fn sampling_asked_for_by_rule_is_a_fallback_where_it_cannot_be() {
         op: "sample".to_owned(),
         wanted: "gpu".to_owned(),
         cause: "no kernel for sample".to_owned(),
+        also: String::new(),
     };
     assert_eq!(refused, expected);
 }
