@@ -78,7 +78,7 @@ fn rate(n: usize, time: Duration) -> Option<f64> {
 /// the generation by naming a finish.
 ///
 /// # Errors
-/// An empty prompt, a prompt longer than the context, or the step's own.
+/// An empty prompt, a prompt longer than the context, a model file that changed meanwhile, or the step's own.
 pub fn generate_tokens(
     engine: &mut Engine,
     prompt: &[u32],
@@ -97,8 +97,12 @@ pub fn generate_tokens(
     prompt.iter().for_each(|&token| sampler.accept(token));
     let sequence = engine.open_sequence()?;
     let generated = Run { engine, sequence, sampler, options, interrupt }.run(prompt, on_token);
-    engine.close_sequence(sequence)?;
-    generated
+    let closed = engine.close_sequence(sequence);
+    let generated = generated?;
+    closed?;
+    // A step notices a file that shrank; one that was rewritten in place shows only in its metadata.
+    engine.model().weights.check()?;
+    Ok(generated)
 }
 
 /// Generates text. `on_text` sees it piece by piece, never a part of a character, never a stop string.
