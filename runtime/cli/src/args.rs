@@ -194,8 +194,13 @@ pub(crate) struct LogitsArgs {
     /// Token ids.
     #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
     pub(crate) tokens: Vec<u32>,
-    /// A safetensors file: logits f32 [n_tokens, vocab] and input_ids i64 [n_tokens].
-    #[arg(short, long, value_name = "FILE")]
+    /// Where the logits go, as safetensors.
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        help = "A safetensors file: logits f32 [n_tokens, vocab] and input_ids i64 [n_tokens]"
+    )]
     pub(crate) output: PathBuf,
     /// One token a step, as in decoding, instead of as many as fit.
     #[arg(long)]
@@ -223,9 +228,14 @@ pub(crate) struct PlacementArgs {
     /// auto (least predicted time), hybrid (attention on the NPU, the rest on the GPU), gpu, cpu.
     #[arg(long, value_name = "POLICY", default_value = "auto")]
     pub(crate) policy: Policy,
-    /// CLASS[:LAYERS][@PHASE]=DEVICE, such as attention=npu,ffn:0-10=gpu,head@decode=cpu. Repeatable; later
-    /// rules win.
-    #[arg(long, value_name = "RULES", value_delimiter = ',')]
+    /// Placement rules, later ones winning.
+    #[arg(
+        long,
+        value_name = "RULES",
+        value_delimiter = ',',
+        help = "CLASS[:LAYERS][@PHASE]=DEVICE, such as attention=npu,ffn:0-10=gpu,head@decode=cpu. Repeatable; \
+                later rules win"
+    )]
     pub(crate) place: Vec<PlaceRule>,
     /// Refuse any fallback, and any named device that is missing (exit code 4).
     #[arg(long)]
