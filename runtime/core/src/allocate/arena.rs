@@ -1,4 +1,5 @@
 //! Memory for values. Phases never run at the same time, so arenas of the same kind share one buffer.
+//! Within a phase no two arenas are of one kind: [`Plan::verify`] checks that.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -7,7 +8,7 @@ use biga_hal::{Access, Accessors, Buffer, BufferDesc, BufferSlice, Device, Devic
 use super::reach;
 use crate::{
     Result,
-    plan::{Arena, CrossingMethod, Location, PhasePlan, Plan},
+    plan::{Arena, Location, Plan},
 };
 
 /// What makes two arenas shareable.
@@ -44,16 +45,12 @@ impl Arenas {
 }
 
 pub(super) fn allocate(devices: &[Arc<dyn Device>], plan: &Plan) -> Result<Arenas> {
-    let kind_of = |phase: &PhasePlan, index: usize, arena: &Arena| Kind {
-        owner: arena.owner,
-        accessors: arena.accessors.clone(),
-        host: arena.host_reads || copied(phase, index),
-    };
-    let kinds: Vec<Vec<Kind>> = plan
-        .phases
-        .iter()
-        .map(|phase| phase.arenas.iter().enumerate().map(|(index, arena)| kind_of(phase, index, arena)).collect())
-        .collect();
+    // Exactly what tells arenas of a phase apart in the plan: were two of them one kind here, their values
+    // would lie on top of each other.
+    let kind_of =
+        |arena: &Arena| Kind { owner: arena.owner, accessors: arena.accessors.clone(), host: arena.host_reads };
+    let kinds: Vec<Vec<Kind>> =
+        plan.phases.iter().map(|phase| phase.arenas.iter().map(kind_of).collect()).collect();
     let mut sizes: BTreeMap<Kind, u64> = BTreeMap::new();
     for (phase, kinds) in plan.phases.iter().zip(&kinds) {
         for (arena, kind) in phase.arenas.iter().zip(kinds) {
@@ -81,14 +78,4 @@ fn allocate_one(devices: &[Arc<dyn Device>], kind: &Kind, size_bytes: u64) -> Re
     }
     by_device.insert(kind.owner, own);
     Ok(by_device)
-}
-
-/// True if the host copies a value into or out of this arena.
-fn copied(phase: &PhasePlan, arena: usize) -> bool {
-    phase.crossings.iter().filter(|crossing| crossing.method == CrossingMethod::Copy).any(|crossing| {
-        let home = phase.values.get(crossing.value.0).and_then(Option::as_ref);
-        home.is_some_and(|home| {
-            home.primary.arena == arena || home.copies.iter().any(|(_, location)| location.arena == arena)
-        })
-    })
 }

@@ -1,5 +1,7 @@
 //! Checks a plan against its graph from the definitions, without the code that made it.
 
+use std::collections::BTreeSet;
+
 use biga_hal::{Bucket, Rows};
 
 use super::{
@@ -96,6 +98,10 @@ impl Plan {
 
     fn check_values(&self, graph: &Graph, phase: &PhasePlan) -> Check {
         ensure(phase.values.len() == graph.len(), || "homes are not one per op".to_owned())?;
+        // Memory is made by kind, so that two arenas of one kind would be the same bytes.
+        let kinds: BTreeSet<_> =
+            phase.arenas.iter().map(|arena| (arena.owner, &arena.accessors, arena.host_reads)).collect();
+        ensure(kinds.len() == phase.arenas.len(), || "two arenas of one kind".to_owned())?;
         let mut places: Vec<Place> = Vec::new();
         for (op, node) in graph.ops() {
             let home = phase.values[op.0].as_ref();
