@@ -8,7 +8,7 @@ use biga::{
     hal::DType,
     load::{LoadOptions, Model},
     plan::{Limits, PlaceRule, Plan, PlanRequest, PlannedWeight, Policy},
-    probe::{Machine, OpenDevices},
+    probe::{Link, Machine, OpenDevices, Topology},
 };
 use biga_cpu::{CpuBackend, CpuOptions, Kernels};
 use biga_vulkan::VulkanBackend;
@@ -36,6 +36,8 @@ pub struct Setup {
     pub max_outputs: usize,
     /// Sequences at once.
     pub max_sequences: usize,
+    /// Plan as if devices shared no memory, so that the host copies every value that crosses.
+    pub copies: bool,
 }
 
 impl Setup {
@@ -52,6 +54,7 @@ impl Setup {
             max_tokens: 64,
             max_outputs: 64,
             max_sequences: 4,
+            copies: false,
         }
     }
 
@@ -118,11 +121,12 @@ impl Setup {
     pub fn plan(&self, model: &Model, open: &OpenDevices) -> Result<Plan> {
         let weights: Vec<PlannedWeight> = model.planned_weights();
         let rules = self.rules.iter().map(|rule| rule.parse()).collect::<Result<Vec<PlaceRule>, _>>()?;
+        let topology = if self.copies { unshared(open.topology()) } else { open.topology().clone() };
         let request = PlanRequest {
             model: &model.config.name,
             graph: &model.graph,
             weights: &weights,
-            topology: open.topology(),
+            topology: &topology,
             capabilities: open,
             policy: self.policy,
             rules,
@@ -139,4 +143,16 @@ impl Setup {
         };
         Ok(Plan::build(&request)?)
     }
+}
+
+/// The same machine as a discrete GPU makes it: no device reaches another's memory.
+fn unshared(topology: &Topology) -> Topology {
+    let mut topology = topology.clone();
+    let ids: Vec<_> = topology.devices.iter().map(|info| info.id).collect();
+    let pairs = ids.iter().flat_map(|&from| ids.iter().map(move |&to| (from, to)));
+    topology.links = pairs
+        .filter(|(from, to)| from != to)
+        .map(|(from, to)| Link { from, to, latency_s: 1e-5, bytes_per_s: 1e10, shared: false, measured: false })
+        .collect();
+    topology
 }

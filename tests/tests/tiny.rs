@@ -55,6 +55,10 @@ fn setups() -> Vec<(&'static str, Setup)> {
             "vulkan with prefill on the cpu",
             vulkan.clone().place(&["rope@prefill=cpu", "activate@prefill=cpu"]),
         ));
+        // Without shared memory: values cross both ways, and the logits lie beside values that were copied.
+        let copied = Setup { copies: true, ..vulkan.clone() };
+        setups.push(("vulkan with the head on the cpu, by copies", copied.clone().place(&["head=cpu"])));
+        setups.push(("vulkan with layers alternating, by copies", copied.place(&["all:1-1=cpu"])));
         setups.push(("vulkan", vulkan));
     }
     for (_, setup) in &mut setups {
