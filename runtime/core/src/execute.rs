@@ -85,7 +85,8 @@ pub(crate) struct StepState {
     /// `[max_outputs, vocab]`
     logits: Vec<f32>,
     vocab: usize,
-    /// By device: its last submission in this step.
+    /// By device: its last submission that nobody has waited for yet. Empty between steps, except after a
+    /// step that failed.
     points: Vec<Option<FencePoint>>,
     waits: Vec<FencePoint>,
     staging: Vec<u8>,
@@ -158,6 +159,8 @@ impl Engine {
     pub fn step(&mut self, items: &[StepItem<'_>]) -> Result<Logits<'_>> {
         let size = batch::check(items, &self.plan.limits, self.step.vocab)?;
         let phase = self.choose_phase(size)?;
+        // What a failed step left running still reads and writes what this one is about to change.
+        settle(&mut self.step.points)?;
         for (done, item) in items.iter().enumerate() {
             if let Err(error) = self.append(item) {
                 self.roll_back(&items[..done]);
@@ -186,7 +189,8 @@ impl Engine {
         })
     }
 
-    /// Makes room in the KV cache and writes new block addresses where each device looks for them.
+    /// Makes room in the KV cache and writes new block addresses where each device looks for them. On an
+    /// error the sequence is as before.
     fn append(&mut self, item: &StepItem<'_>) -> Result<()> {
         let mut failed = Ok(());
         let Engine { kv, kv_memory, devices, step, .. } = self;
@@ -202,6 +206,10 @@ impl Engine {
                 }
             }
         })?;
+        if failed.is_err() {
+            // The cache has the item already, and an address that no device was told of must not stay in it.
+            self.roll_back(std::slice::from_ref(item));
+        }
         Ok(failed?)
     }
 
@@ -222,7 +230,6 @@ impl Engine {
         for (device, buffer) in devices.iter().zip(&step.buffers) {
             device.write(&buffer.slice(0, step.image.len() as u64)?, &step.image)?;
         }
-        step.points.fill(None);
         for segment in &compiled.segments {
             for copy in &segment.copies {
                 wait(&step.points[copy.from])?;
@@ -237,9 +244,7 @@ impl Engine {
             let point = devices[segment.device].submit(&*segment.executable, &step.waits)?;
             step.points[segment.device] = Some(point);
         }
-        for point in &step.points {
-            wait(point)?;
-        }
+        settle(&mut step.points)?;
         if size.outputs > 0 {
             let rows = &mut step.logits[..size.outputs * step.vocab];
             let bytes: &mut [u8] = bytemuck::cast_slice_mut(rows);
@@ -258,6 +263,15 @@ impl Engine {
     pub fn devices(&self) -> &[Arc<dyn biga_hal::Device>] {
         &self.devices
     }
+}
+
+/// Waits for every submission and forgets those that are over.
+fn settle(points: &mut [Option<FencePoint>]) -> Result<()> {
+    for point in points {
+        wait(point)?;
+        *point = None;
+    }
+    Ok(())
 }
 
 fn wait(point: &Option<FencePoint>) -> Result<()> {
