@@ -61,6 +61,9 @@ pub(crate) struct CompiledSegment {
 /// A value that the host copies between two devices that share no memory.
 #[derive(Debug)]
 pub(crate) struct HostCopy {
+    /// The device that computes the value, which need not be the one in whose memory it lies.
+    pub(crate) maker: usize,
+    /// The device in whose memory the value lies.
     pub(crate) from: usize,
     pub(crate) to: usize,
     pub(crate) source: BufferSlice,

@@ -232,7 +232,7 @@ impl Engine {
         }
         for segment in &compiled.segments {
             for copy in &segment.copies {
-                wait(&step.points[copy.from])?;
+                wait(&step.points[copy.maker])?;
                 let bytes = &mut step.staging[..copy.source.size_bytes() as usize];
                 devices[copy.from].read(&copy.source, bytes)?;
                 wait(&step.points[copy.to])?;

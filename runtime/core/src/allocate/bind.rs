@@ -110,6 +110,7 @@ impl Context<'_> {
         due.map(|crossing| {
             let from = self.arenas.owner(phase_index, home(phase, crossing.value)?.primary);
             Ok(HostCopy {
+                maker: crossing.from,
                 from,
                 to: crossing.to,
                 source: self.arenas.slice(phase_index, home(phase, crossing.value)?.primary, from)?,
