@@ -50,7 +50,7 @@ pub struct Generated {
     pub finish: Finish,
     /// Tokens of the prompt.
     pub n_prompt: usize,
-    /// Until the first token was chosen.
+    /// Until the first token was chosen; zero if the prompt was interrupted.
     pub prompt_time: Duration,
     /// From then on.
     pub decode_time: Duration,
@@ -59,7 +59,7 @@ pub struct Generated {
 }
 
 impl Generated {
-    /// Prompt tokens per second; `None` if nothing was run.
+    /// Prompt tokens per second; `None` if the prompt was not run to its end.
     pub fn prompt_tokens_per_s(&self) -> Option<f64> {
         rate(self.n_prompt, self.prompt_time)
     }
@@ -98,6 +98,7 @@ pub fn generate_tokens(
     let sequence = engine.open_sequence()?;
     let generated = Run { engine, sequence, sampler, options, interrupt }.run(prompt, on_token);
     let closed = engine.close_sequence(sequence);
+    // A step that failed may have ended the sequence itself; why it failed is the better answer.
     let generated = generated?;
     closed?;
     // A step notices a file that shrank; one that was rewritten in place shows only in its metadata.
@@ -155,12 +156,14 @@ impl Run<'_> {
             n_decode_steps: 0,
         };
         let first = self.prefill(prompt)?;
+        let Some(first) = first else {
+            // A rate of the whole prompt over the time of a part of it would be false.
+            generated.finish = Finish::Interrupted;
+            return Ok(generated);
+        };
         generated.prompt_time = start.elapsed();
         let decoding = Instant::now();
-        generated.finish = match first {
-            Some(first) => self.decode(first, &mut generated, on_token)?,
-            None => Finish::Interrupted,
-        };
+        generated.finish = self.decode(first, &mut generated, on_token)?;
         generated.decode_time = decoding.elapsed();
         Ok(generated)
     }
