@@ -90,7 +90,13 @@ impl Engine {
         let arenas = arena::allocate(&devices, &plan)?;
         let (kv, kv_memory) = kv::allocate(&devices, &plan)?;
         let layout = step_layout(&plan)?;
-        let step_buffers = devices.iter().map(|device| step_buffer(&**device, &layout)).collect::<Result<Vec<_>>>()?;
+        // A device that runs nothing is left alone, as the plan's memory says.
+        let runs = |device: usize| plan.phases.iter().flat_map(|phase| &phase.segments).any(|s| s.device == device);
+        let step_buffers = devices
+            .iter()
+            .enumerate()
+            .map(|(index, device)| runs(index).then(|| step_buffer(&**device, &layout)).transpose())
+            .collect::<Result<Vec<_>>>()?;
         let context = bind::Context {
             plan: &plan,
             graph: &model.graph,

@@ -78,8 +78,8 @@ impl<'a> Logits<'a> {
 #[derive(Debug)]
 pub(crate) struct StepState {
     pub(crate) layout: StepLayout,
-    /// By device.
-    pub(crate) buffers: Vec<BufferSlice>,
+    /// By device; `None` for one that runs nothing.
+    pub(crate) buffers: Vec<Option<BufferSlice>>,
     /// The part of the step buffer before the block tables, the same on every device.
     image: Vec<u8>,
     /// `[max_outputs, vocab]`
@@ -97,7 +97,7 @@ pub(crate) struct StepState {
 impl StepState {
     pub(crate) fn new(
         layout: StepLayout,
-        buffers: Vec<BufferSlice>,
+        buffers: Vec<Option<BufferSlice>>,
         n_devices: usize,
         n_phases: usize,
         vocab: usize,
@@ -196,9 +196,10 @@ impl Engine {
         let Engine { kv, kv_memory, devices, step, .. } = self;
         kv.append(item.sequence, item.tokens.len(), |entry| {
             for (index, device) in devices.iter().enumerate() {
+                let Some(buffer) = &step.buffers[index] else { continue };
                 let Some(address) = kv_memory.address(index, entry.group, entry.block) else { continue };
                 let offset = step.layout.table_row(entry.group, entry.slot.0) + entry.column * 8;
-                let written = step.buffers[index]
+                let written = buffer
                     .slice(offset as u64, 8)
                     .and_then(|slice| device.write(&slice, &address.to_le_bytes()));
                 if failed.is_ok() {
@@ -228,6 +229,7 @@ impl Engine {
         batch::write_image(&mut step.image, &step.layout, items, |sequence| kv.len(sequence));
         let compiled = &phases[phase];
         for (device, buffer) in devices.iter().zip(&step.buffers) {
+            let Some(buffer) = buffer else { continue };
             device.write(&buffer.slice(0, step.image.len() as u64)?, &step.image)?;
         }
         for segment in &compiled.segments {

@@ -19,7 +19,8 @@ pub(super) struct Context<'a> {
     pub(super) weights: &'a [BoundWeight],
     pub(super) arenas: &'a Arenas,
     pub(super) kv: &'a KvMemory,
-    pub(super) step_buffers: &'a [BufferSlice],
+    /// By device; `None` for one that runs nothing.
+    pub(super) step_buffers: &'a [Option<BufferSlice>],
     pub(super) layout: StepLayout,
 }
 
@@ -61,11 +62,13 @@ impl Context<'_> {
         if ops.is_empty() {
             return Ok(None);
         }
+        let step = self.step_buffers.get(device).cloned().flatten();
+        let step = step.ok_or_else(|| Error::Invalid(format!("plan: device {device} runs unasked")))?;
         let segment = Segment {
             name: format!("{:?} {} #{index}", phase.phase, phase.bucket.tokens).to_lowercase(),
             bucket: phase.bucket,
             ops,
-            step: self.step_buffers[device].clone(),
+            step,
             step_layout: self.layout,
         };
         let executable = self.devices[device].compile(&segment)?;
