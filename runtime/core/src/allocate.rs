@@ -74,13 +74,21 @@ impl Engine {
     /// Makes everything that the plan asks for on the open devices.
     ///
     /// # Errors
-    /// A device's own, most likely [`biga_hal::Error::OutOfMemory`]; a device of the plan that is not open.
+    /// A device's own, most likely [`biga_hal::Error::OutOfMemory`]; a device of the plan that is not open;
+    /// [`Error::Invalid`] for a plan that was made for another model.
     pub fn allocate(
         open: &OpenDevices,
         model: Arc<Model>,
         plan: Plan,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Engine> {
+        let n_ops = model.graph.len();
+        let same = plan.weights.len() == model.weights.iter().len()
+            && plan.phases.iter().all(|phase| phase.placements.len() == n_ops && phase.values.len() == n_ops);
+        if !same {
+            let (plan, model) = (&plan.model, &model.config.name);
+            return Err(Error::Invalid(format!("a plan for {plan} does not fit model {model}")));
+        }
         let devices = plan
             .devices
             .iter()
