@@ -119,6 +119,8 @@ pub struct Sampler {
     candidates: Vec<Candidate>,
     /// Ring of the last `repeat_last_n` tokens.
     recent: Vec<u32>,
+    /// Of them, those whose logits are lowered already; empty between calls.
+    penalised: TokenMask,
     n_accepted: usize,
 }
 
@@ -134,6 +136,7 @@ impl Sampler {
             params,
             candidates: Vec::with_capacity(vocab),
             recent: vec![u32::MAX; remembered.min(1 << 20)],
+            penalised: TokenMask::none(if remembered > 0 { vocab } else { 0 }),
             n_accepted: 0,
         })
     }
@@ -173,14 +176,17 @@ impl Sampler {
 
     fn penalise(&mut self) {
         let penalty = self.params.repeat_penalty;
-        for (index, &token) in self.recent.iter().enumerate() {
-            let seen_before = self.recent[..index].contains(&token);
-            let found = self.candidates.binary_search_by_key(&token, |candidate| candidate.token);
-            if let (Ok(at), false) = (found, seen_before) {
+        for &token in &self.recent {
+            if self.penalised.allows(token) {
+                continue;
+            }
+            self.penalised.allow(token);
+            if let Ok(at) = self.candidates.binary_search_by_key(&token, |candidate| candidate.token) {
                 let logit = &mut self.candidates[at].logit;
                 *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
             }
         }
+        self.penalised.words.fill(0);
     }
 
     /// Leaves the best `top_k` candidates, best first.
