@@ -159,6 +159,10 @@ fn is_plain_name(name: &str) -> bool {
 /// Reads a small text file whole.
 pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String, LoadError> {
     let failed = |source| LoadError::Read { path: path.to_path_buf(), source };
+    // Opening a pipe would wait for a writer for ever.
+    if !std::fs::metadata(path).map_err(failed)?.is_file() {
+        return Err(failed(std::io::Error::other("not a regular file")));
+    }
     let file = File::open(path).map_err(failed)?;
     let size = file.metadata().map_err(failed)?.len();
     let too_large = |size: u64| LoadError::OutOfBounds {
@@ -169,7 +173,7 @@ pub(super) fn read_text(path: &Path, max_bytes: u64) -> Result<String, LoadError
     if size > max_bytes {
         return Err(too_large(size));
     }
-    // What a file says of its size need not hold (a pipe, /proc), so the reading itself is bounded too.
+    // What a file says of its size need not hold (/proc), so the reading itself is bounded too.
     let mut text = String::new();
     file.take(max_bytes.saturating_add(1)).read_to_string(&mut text).map_err(failed)?;
     if text.len() as u64 > max_bytes {
