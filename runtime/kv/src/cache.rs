@@ -183,7 +183,8 @@ impl Cache {
     }
 
     /// Makes room for `n` more positions, frees blocks that no window reaches any more, and reports every
-    /// new table entry. On an error the sequence is as before.
+    /// new table entry. On an error the sequence has the length and the new entries of before; what no
+    /// window reaches may be free already.
     ///
     /// # Errors
     /// [`KvError::TooLong`], [`KvError::NoBlock`], [`KvError::NotOpen`].

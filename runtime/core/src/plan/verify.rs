@@ -1,4 +1,8 @@
-//! Checks a plan against its graph from the definitions, without the code that made it.
+//! Checks a plan against its graph from the definitions.
+//!
+//! It shares two things with the code that makes plans: which segment an op is in, which follows from the
+//! plan's own lists, and [`Order`], which says what has finished when. A wrong order would pass unnoticed
+//! here; what guards it is that the engine waits for more than the order asks.
 
 use std::collections::BTreeSet;
 
