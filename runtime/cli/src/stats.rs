@@ -48,15 +48,17 @@ fn speeds(generated: &Generated) -> String {
         Finish::Context => "context full".to_owned(),
         Finish::Interrupted => "interrupted".to_owned(),
     };
-    let prompt_s = generated.prompt_time.as_secs_f64();
+    let first = match generated.prompt_time.is_zero() {
+        true => "no token came".to_owned(),
+        false => format!("first token after {}", size::seconds(generated.prompt_time.as_secs_f64())),
+    };
     let mut text = String::from("\n");
     let _ = writeln!(
         text,
-        "{:<14} {} tokens, {}, first token after {}",
+        "{:<14} {} tokens, {}, {first}",
         "prompt",
         generated.n_prompt,
         rate(generated.prompt_tokens_per_s()),
-        size::seconds(prompt_s)
     );
     let _ = writeln!(
         text,
