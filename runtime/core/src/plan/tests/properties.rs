@@ -190,6 +190,13 @@ fn broken_plans_are_found() {
     check_broken(|plan| plan.memory[0].values_bytes = 0, "arenas of");
     check_broken(
         |plan| {
+            let again = plan.phases[0].arenas[0].clone();
+            plan.phases[0].arenas.push(again);
+        },
+        "two arenas of one kind",
+    );
+    check_broken(
+        |plan| {
             // The stream lives across the whole layer; its first norm must not lie on it.
             let stream = plan.phases[0].values[0].as_ref().unwrap().primary;
             plan.phases[0].values[OpId(1).0].as_mut().unwrap().primary.offset_bytes = stream.offset_bytes;
