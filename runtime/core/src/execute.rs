@@ -199,9 +199,8 @@ impl Engine {
                 let Some(buffer) = &step.buffers[index] else { continue };
                 let Some(address) = kv_memory.address(index, entry.group, entry.block) else { continue };
                 let offset = step.layout.table_row(entry.group, entry.slot.0) + entry.column * 8;
-                let written = buffer
-                    .slice(offset as u64, 8)
-                    .and_then(|slice| device.write(&slice, &address.to_le_bytes()));
+                let written =
+                    buffer.slice(offset as u64, 8).and_then(|slice| device.write(&slice, &address.to_le_bytes()));
                 if failed.is_ok() {
                     failed = written;
                 }

@@ -49,8 +49,7 @@ pub(super) fn allocate(devices: &[Arc<dyn Device>], plan: &Plan) -> Result<Arena
     // would lie on top of each other.
     let kind_of =
         |arena: &Arena| Kind { owner: arena.owner, accessors: arena.accessors.clone(), host: arena.host_reads };
-    let kinds: Vec<Vec<Kind>> =
-        plan.phases.iter().map(|phase| phase.arenas.iter().map(kind_of).collect()).collect();
+    let kinds: Vec<Vec<Kind>> = plan.phases.iter().map(|phase| phase.arenas.iter().map(kind_of).collect()).collect();
     let mut sizes: BTreeMap<Kind, u64> = BTreeMap::new();
     for (phase, kinds) in plan.phases.iter().zip(&kinds) {
         for (arena, kind) in phase.arenas.iter().zip(kinds) {
