@@ -1,11 +1,8 @@
 //! Submission: wait, load the step, run, advance the timeline.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Duration,
-};
+use std::sync::{Arc, Mutex, PoisonError, atomic::Ordering};
 
-use biga_hal::{Error, FencePoint, Result, Timeline};
+use biga_hal::{Error, FencePoint, Result, STEP_TIMEOUT, Timeline};
 
 use crate::{
     DEVICE,
@@ -15,9 +12,6 @@ use crate::{
     pool::{Job, Pool},
     sys::run::StepBuffer,
 };
-
-/// How long a submission waits for another device. Beyond it the other device is taken for lost.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The one queue of the device: a submission is finished when it returns.
 #[derive(Debug)]
@@ -44,7 +38,7 @@ impl Queue {
         waits: &[FencePoint],
     ) -> Result<FencePoint> {
         for wait in waits {
-            wait.wait(WAIT_TIMEOUT)?;
+            wait.wait(STEP_TIMEOUT)?;
         }
         let pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
         // Held until the run is over: no buffer that a block table names is freed under it.

@@ -7,6 +7,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{DeviceId, Result};
 
+/// The longest that a step may take before its device counts as hung. A software GPU needs most of a
+/// minute for a large prefill of a large model; a real device needs milliseconds.
+pub const STEP_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// A device's monotonic counter of finished submissions.
 pub trait Timeline: Send + Sync + fmt::Debug {
     /// Whose it is.

@@ -32,7 +32,7 @@ pub use device::{
 };
 pub use dtype::DType;
 pub use error::{Error, Result, Unsupported};
-pub use fence::{FencePoint, Timeline};
+pub use fence::{FencePoint, STEP_TIMEOUT, Timeline};
 pub use op::{Activation, Heads, Op, OpClass, OpKind, OpQuery, RopeStyle, Rows, WeightRole, WeightShape};
 pub use segment::{BoundKv, BoundOp, BoundWeight, Bucket, ByteRange, Dispatch, Executable, Segment};
 pub use step::{StepHeader, StepLayout, StepLimits};

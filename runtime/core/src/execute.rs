@@ -7,18 +7,14 @@
 mod batch;
 mod stats;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use biga_hal::{BufferSlice, FencePoint, StepLayout};
+use biga_hal::{BufferSlice, FencePoint, STEP_TIMEOUT, StepLayout};
 
 use crate::{Engine, Error, Result, plan::Phase};
 
 pub use biga_kv::SlotId as SequenceId;
 pub use stats::{FallbackCount, Stats};
-
-/// The longest that a step may take before its device counts as hung. A software GPU needs most of a
-/// minute for a large prefill of a large model; a real device needs milliseconds.
-const STEP_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Which rows of an item want logits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

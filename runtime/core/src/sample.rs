@@ -189,7 +189,7 @@ impl Sampler {
         self.penalised.words.fill(0);
     }
 
-    /// Leaves the best `top_k` candidates, best first.
+    /// Leaves the best `top_k` candidates, the best one in front; all of them sorted only if top-p asks for it.
     fn keep_top_k(&mut self) {
         let order = |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token));
         let k = self.params.top_k;
@@ -197,10 +197,14 @@ impl Sampler {
             self.candidates.select_nth_unstable_by(k - 1, order);
             self.candidates.truncate(k);
         }
-        self.candidates.sort_unstable_by(order);
+        if self.params.top_p < 1.0 {
+            self.candidates.sort_unstable_by(order);
+        } else if let Some((at, _)) = self.candidates.iter().enumerate().min_by(|a, b| order(a.1, b.1)) {
+            self.candidates.swap(0, at);
+        }
     }
 
-    /// Applies top-p, then min-p, to candidates sorted best first. The best one always stays.
+    /// Applies top-p, then min-p. The best candidate, in front, always stays.
     fn keep_probable(&mut self) {
         let top = self.candidates[0].logit;
         let weight = |candidate: &Candidate| (candidate.logit - top).exp();
@@ -214,8 +218,7 @@ impl Sampler {
             self.candidates.truncate(reached.map_or(self.candidates.len(), |at| at + 1));
         }
         if self.params.min_p > 0.0 {
-            let kept = self.candidates.partition_point(|candidate| weight(candidate) >= self.params.min_p);
-            self.candidates.truncate(kept.max(1));
+            self.candidates.retain(|candidate| weight(candidate) >= self.params.min_p);
         }
     }
 

@@ -11,9 +11,6 @@ use crate::{
     plan::{KvGroup, Plan},
 };
 
-/// Every block starts at a multiple of this.
-const ALIGNMENT: u64 = 256;
-
 /// The slabs of every group, as every device that uses them reaches them.
 #[derive(Debug)]
 pub(crate) struct KvMemory {
@@ -80,7 +77,7 @@ fn allocate_group(devices: &[Arc<dyn Device>], group: &KvGroup, limits: &CacheLi
         Error::Invalid(format!("head_dim {} is no whole number of {} blocks", group.head_dim, group.dtype))
     })?;
     let half_bytes = (row_bytes * group.n_kv_heads * limits.block_len) as u64;
-    let block_bytes = (half_bytes * 2 * group.layers.len() as u64).next_multiple_of(ALIGNMENT);
+    let block_bytes = (half_bytes * 2 * group.layers.len() as u64).next_multiple_of(KvGroup::BLOCK_ALIGNMENT);
     let n_blocks = limits.blocks_needed(group.window);
     let slabs =
         Slabs::new(block_bytes, n_blocks, home.info().max_allocation_bytes).ok_or(biga_hal::Error::OutOfMemory {

@@ -51,7 +51,10 @@ pub(super) fn step_layout(limits: &Limits, n_tables: usize) -> biga_hal::Result<
 /// Bytes of one block of a group, all its layers together.
 pub(super) fn block_bytes(group: &KvGroup, block_len: usize) -> u64 {
     let heads = biga_hal::Heads { n_heads: group.n_kv_heads, n_kv_heads: group.n_kv_heads, head_dim: group.head_dim };
-    kv_position_bytes(heads, group.dtype).saturating_mul(block_len as u64).saturating_mul(group.layers.len() as u64)
+    let positions = block_len as u64;
+    let bytes =
+        kv_position_bytes(heads, group.dtype).saturating_mul(positions).saturating_mul(group.layers.len() as u64);
+    bytes.checked_next_multiple_of(KvGroup::BLOCK_ALIGNMENT).unwrap_or(u64::MAX)
 }
 
 /// Adds up a placement's memory by device. Arenas of one owner and the same accessors share memory between

@@ -210,6 +210,11 @@ pub struct KvGroup {
     pub layers: Vec<usize>,
 }
 
+impl KvGroup {
+    /// Every block starts at a multiple of this.
+    pub const BLOCK_ALIGNMENT: u64 = 256;
+}
+
 /// What a device's memory is used for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct MemoryUse {
