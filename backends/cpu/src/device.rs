@@ -190,7 +190,7 @@ impl Device for CpuDevice {
                 registry: &self.registry,
                 frame: &self.frame,
                 scratch: scratch.clone(),
-                workers: self.queue.workers,
+                queue: &self.queue,
                 kernels: self.kernels,
             },
             segment,

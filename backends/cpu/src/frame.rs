@@ -100,7 +100,7 @@ impl Frame {
     pub(crate) fn load(&mut self, source: &impl StepSource, needs: &StepNeeds, ranges: &Ranges) -> Result<()> {
         let mut header = [0; StepHeader::SIZE_BYTES / 4];
         source.words(0, &mut header);
-        let count = |what, value: u32, max: usize| check(what, 0, value as usize, max + 1);
+        let count = |what, value: u32, max: usize| check(what, 0, value as usize, max.saturating_add(1));
         self.n_tokens = count("token count", header[0], needs.bucket.tokens)?;
         count("sequence count", header[1], needs.bucket.sequences)?;
         self.n_outputs = count("output count", header[2], needs.bucket.outputs)?;

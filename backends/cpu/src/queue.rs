@@ -30,6 +30,16 @@ impl Queue {
         Queue { workers: pool.size(), pool: Mutex::new(pool), timeline: Arc::default() }
     }
 
+    /// Acts while no program runs.
+    ///
+    /// Whoever wants to write what the workers read-lock must come through here: a writer that waits for a
+    /// read lock keeps further readers out, and a worker kept out never reaches the barrier at which the
+    /// readers before it wait.
+    pub(crate) fn between_runs<T>(&self, act: impl FnOnce() -> T) -> T {
+        let _pool = self.pool.lock().unwrap_or_else(PoisonError::into_inner);
+        act()
+    }
+
     /// Runs a program after `waits`.
     pub(crate) fn submit(
         &self,

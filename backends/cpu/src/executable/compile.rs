@@ -1,6 +1,6 @@
 //! From a segment to a program: every check that does not depend on the step.
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use biga_hal::{
     BoundKv, BoundOp, BoundWeight, BufferSlice, ByteRange, DType, Dispatch, Error, Heads, OpKind, OpQuery, Result,
@@ -13,6 +13,7 @@ use crate::{
     device::supports,
     frame::{Frame, StepNeeds, TableUse},
     kernels::Kernels,
+    queue::Queue,
     reference::AttentionShape,
     sys::{memory::HostMemory, run},
 };
@@ -25,8 +26,8 @@ pub(crate) struct Context<'a> {
     pub(crate) frame: &'a Arc<RwLock<Frame>>,
     /// The scratch of the programs compiled so far, if there is any.
     pub(crate) scratch: Option<Arc<Scratch>>,
-    /// Workers.
-    pub(crate) workers: usize,
+    /// Its workers.
+    pub(crate) queue: &'a Queue,
     /// Which kernels.
     pub(crate) kernels: Kernels,
 }
@@ -56,7 +57,7 @@ pub(crate) fn compile(context: &Context<'_>, segment: &Segment) -> Result<CpuExe
         dispatches.push(dispatch);
     }
     let needs = compiler.needs();
-    context.frame.write().unwrap_or_else(std::sync::PoisonError::into_inner).grow(&needs);
+    context.queue.between_runs(|| context.frame.write().unwrap_or_else(PoisonError::into_inner).grow(&needs));
     let program = Program {
         steps,
         step_address: compiler.address(&segment.step)?,
@@ -123,7 +124,7 @@ impl Compiler<'_> {
 
     /// The scratch so far if it is large enough, or a larger one.
     fn scratch(&self) -> Result<Arc<Scratch>> {
-        let workers = self.context.workers;
+        let workers = self.context.queue.workers;
         let (mut worker_bytes, mut shared_bytes) = (self.scratch_bytes.next_multiple_of(4096), self.shared_bytes);
         if let Some(scratch) = &self.context.scratch {
             if scratch.worker_bytes >= worker_bytes && scratch.shared_bytes() >= shared_bytes {
