@@ -66,6 +66,8 @@ struct Shared {
     job: Mutex<Option<Arc<dyn Job>>>,
     wake: Condvar,
     sleepers: AtomicUsize,
+    /// Threads that left after a failed run.
+    left: AtomicUsize,
     stop: AtomicBool,
 }
 
@@ -83,7 +85,8 @@ pub(crate) struct Pool {
 }
 
 impl Pool {
-    /// Starts `size - 1` threads. If the system refuses some, the team is smaller.
+    /// Starts `size - 1` threads. If the system refuses some, the team is smaller: its size must be that of
+    /// the threads that run, or a barrier would wait for the others forever.
     pub(crate) fn new(size: usize) -> Pool {
         let start = |size: usize| {
             let shared = Arc::new(Shared {
@@ -97,6 +100,7 @@ impl Pool {
                 job: Mutex::new(None),
                 wake: Condvar::new(),
                 sleepers: AtomicUsize::new(0),
+                left: AtomicUsize::new(0),
                 stop: AtomicBool::new(false),
             });
             let mut pool = Pool { shared, threads: Vec::new() };
@@ -115,9 +119,16 @@ impl Pool {
             }
             pool
         };
-        let pool = start(size.max(1));
-        let started = pool.threads.len() + 1;
-        if started == pool.shared.team.size { pool } else { start(started.min(1)) }
+        let mut size = size.max(1);
+        loop {
+            let pool = start(size);
+            let started = pool.threads.len() + 1;
+            if started == size {
+                return pool;
+            }
+            // Dropping the pool ends its threads before the next attempt; each asks for fewer.
+            size = started;
+        }
     }
 
     /// Workers, the caller among them.
@@ -143,6 +154,12 @@ impl Pool {
             }
         }
         let done = take_part(shared, Arc::clone(job), 0);
+        if !done {
+            // Others may still be in the middle of a kernel, and what the caller holds for them must outlive it.
+            while shared.left.load(Ordering::Acquire) + 1 < shared.team.size {
+                std::thread::yield_now();
+            }
+        }
         // The caller still holds the job, so nothing is freed here.
         shared.job.lock().unwrap_or_else(PoisonError::into_inner).take();
         done
@@ -178,6 +195,7 @@ fn serve(shared: &Shared, worker: usize) {
     let mut seen = 0;
     while let Some(job) = next_job(shared, &mut seen) {
         if !take_part(shared, job, worker) {
+            shared.left.fetch_add(1, Ordering::Release);
             return;
         }
     }
