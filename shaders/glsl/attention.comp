@@ -35,7 +35,7 @@ void main() {
         return;
     }
     uint lane = gl_SubgroupInvocationID;
-    uint position = Words(kv.step_address).v[kv.positions_word + token];
+    uint position = kv_last(kv, token);
     uint slot = Words(kv.step_address).v[kv.slots_word + token];
     uint kv_head = head / (kv.n_heads / kv.n_kv_heads);
     uint row_bytes = KV_ROW_BYTES(HEAD_DIM);

@@ -34,7 +34,7 @@ void main() {
     token = min(token, n - 1);
     uint kv_head = gl_WorkGroupID.y;
     uint head = kv_head * group + gl_GlobalInvocationID.x % group;
-    uint position = Words(kv.step_address).v[kv.positions_word + token];
+    uint position = kv_last(kv, token);
     uint slot = Words(kv.step_address).v[kv.slots_word + token];
     uint end = position + 1;
     uint begin = pc.window != 0 && end > pc.window ? end - pc.window : 0;

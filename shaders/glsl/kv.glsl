@@ -36,6 +36,12 @@ uvec2 kv_block(KvStep step_data, uint slot, uint position) {
     return Addresses(table).v[slot * step_data.max_blocks + index];
 }
 
+// The last position that a token sees, never beyond its table: the step does not decide how long a loop runs.
+uint kv_last(KvStep step_data, uint token) {
+    uint position = Words(step_data.step_address).v[step_data.positions_word + token];
+    return min(position, step_data.max_blocks * step_data.block_len - 1);
+}
+
 // One element of a key or value row.
 float kv_load(uvec2 row, uint i) {
 #if defined(FORMAT_F32)

@@ -1,7 +1,9 @@
 //! Whether a segment agrees with itself: counts, sizes, alignment. What passes here cannot make a kernel
 //! leave its buffers.
 
-use biga_hal::{BoundOp, BufferSlice, ByteRange, Error, OpKind, Result, Rows, Segment, WeightRole, WeightShape};
+use biga_hal::{
+    BoundOp, BufferSlice, ByteRange, Error, OpKind, Result, Rows, Segment, StepLayout, WeightRole, WeightShape,
+};
 
 use crate::weight;
 
@@ -16,6 +18,9 @@ pub(super) fn invalid(segment: &Segment, bound: &BoundOp, cause: impl Into<Strin
 pub(super) fn segment(segment: &Segment) -> Result<()> {
     let fail = |cause: String| Err(Error::InvalidSegment { segment: segment.name.clone(), op: "segment", cause });
     let (layout, bucket) = (&segment.step_layout, segment.bucket);
+    if StepLayout::new(layout.limits)? != *layout {
+        return fail("the step layout is not that of its limits".into());
+    }
     if segment.step.size_bytes() < layout.size_bytes as u64 {
         return fail(format!(
             "the step buffer has {} bytes, its layout {}",
@@ -43,6 +48,19 @@ pub(super) fn op(segment: &Segment, bound: &BoundOp) -> Result<()> {
         Rows::Tokens => segment.bucket.tokens,
         Rows::Outputs => segment.bucket.outputs,
     };
+    // These kernels take their rows from one count of the step, whatever the op is bound to.
+    let fixed = match kind {
+        OpKind::Embed { .. }
+        | OpKind::QkNorm { .. }
+        | OpKind::Rope { .. }
+        | OpKind::KvAppend { .. }
+        | OpKind::Attention { .. } => Some(Rows::Tokens),
+        OpKind::SelectOutputs { .. } => Some(Rows::Outputs),
+        _ => None,
+    };
+    if let Some(fixed) = fixed.filter(|&fixed| fixed != bound.rows) {
+        return fail(format!("runs over {:?}, not {fixed:?}", bound.rows));
+    }
     let rows = rows_of(bound.rows);
     let input_rows = if matches!(kind, OpKind::SelectOutputs { .. }) { segment.bucket.tokens } else { rows };
     let widths = kind.input_widths();
@@ -92,6 +110,9 @@ fn overlap(segment: &Segment, bound: &BoundOp, rows: usize, input_rows: usize) -
     }
     if bound.weights.iter().any(|weight| range(&weight.slice).overlaps(&out)) {
         return Err(invalid(segment, bound, "the output overlaps a weight"));
+    }
+    if range(&segment.step).overlaps(&out) {
+        return Err(invalid(segment, bound, "the output overlaps the step buffer"));
     }
     Ok(())
 }
@@ -172,6 +193,11 @@ fn heads(segment: &Segment, bound: &BoundOp) -> Result<()> {
     };
     if kv.table >= segment.step_layout.limits.n_tables || kv.block_len == 0 {
         return fail(format!("table {} with blocks of {} positions", kv.table, kv.block_len));
+    }
+    let positions = segment.step_layout.limits.max_blocks.checked_mul(kv.block_len);
+    if positions.is_none_or(|n| n == 0 || n > MAX_ELEMENTS) || kv.block_bytes > u64::from(u32::MAX) {
+        let (max_blocks, len, bytes) = (segment.step_layout.limits.max_blocks, kv.block_len, kv.block_bytes);
+        return fail(format!("{max_blocks} blocks of {len} positions and {bytes} bytes, more than kernels count"));
     }
     let part = row_bytes.checked_mul(heads.n_kv_heads).and_then(|n| n.checked_mul(kv.block_len));
     let inside =
