@@ -6,6 +6,11 @@ use ash::vk;
 
 use super::instance::PhysicalDevice;
 
+/// Shared memory of the kernel that takes most, `matmul_tile`.
+const KERNEL_SHARED_BYTES: u32 = 24 << 10;
+/// Lanes of the largest workgroup.
+const KERNEL_LANES: u32 = 256;
+
 /// A memory heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Heap {
@@ -104,6 +109,14 @@ impl PhysicalDevice {
             facts.missing.push("Vulkan 1.3");
             return facts;
         }
+        // The tiles of the product for many tokens, and the lanes of the kernels that sum over a row.
+        if facts.max_shared_bytes < KERNEL_SHARED_BYTES {
+            facts.missing.push("24 KiB of shared memory for a workgroup");
+        }
+        let limits = &basic.limits;
+        if limits.max_compute_work_group_invocations.min(limits.max_compute_work_group_size[0]) < KERNEL_LANES {
+            facts.missing.push("workgroups of 256");
+        }
         self.ask_properties(&mut facts);
         self.ask_features(&mut facts);
         self.ask_matrix_shapes(&mut facts);
@@ -161,12 +174,18 @@ impl PhysicalDevice {
         facts.can_require_subgroup_size = v13.required_subgroup_size_stages.contains(vk::ShaderStageFlags::COMPUTE);
         facts.dot_4x8_accelerated = Some(v13.integer_dot_product4x8_bit_packed_signed_accelerated == vk::TRUE);
         facts.host_pointer_alignment = can_import.then_some(host.min_imported_host_pointer_alignment);
-        let wanted =
-            vk::SubgroupFeatureFlags::BASIC | vk::SubgroupFeatureFlags::ARITHMETIC | vk::SubgroupFeatureFlags::BALLOT;
+        let wanted = vk::SubgroupFeatureFlags::BASIC
+            | vk::SubgroupFeatureFlags::VOTE
+            | vk::SubgroupFeatureFlags::ARITHMETIC
+            | vk::SubgroupFeatureFlags::BALLOT;
         if !v11.subgroup_supported_operations.contains(wanted)
             || !v11.subgroup_supported_stages.contains(vk::ShaderStageFlags::COMPUTE)
         {
-            facts.missing.push("subgroup arithmetic and ballot in compute shaders");
+            facts.missing.push("subgroup vote, arithmetic and ballot in compute shaders");
+        }
+        // Kernels size shared arrays by the subgroup's size, so it has to be known before they run.
+        if facts.min_subgroup_size != facts.max_subgroup_size && !facts.can_require_subgroup_size {
+            facts.missing.push("a choice of the subgroup size in compute shaders");
         }
     }
 
