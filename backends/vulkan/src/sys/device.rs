@@ -221,10 +221,19 @@ impl LogicalDevice {
 
     /// Waits until nothing submitted before may still touch a buffer. A lost device touches nothing.
     pub(super) fn settle(&self) {
-        const TIMEOUT_NS: u64 = 60_000_000_000;
         let last = self.last_submitted();
         if !matches!(self.reached(), Ok(reached) if reached >= last) {
-            let _ = self.wait(last, TIMEOUT_NS);
+            self.outwait(last);
+        }
+    }
+
+    /// Waits for a value however long it takes, because what is destroyed next would be taken from under the
+    /// device; a driver that runs on the CPU may need minutes for a long prompt. A device that hangs is lost
+    /// in the end, which is an error and ends the wait.
+    pub(super) fn outwait(&self, value: u64) {
+        const REPORT_NS: u64 = 60_000_000_000;
+        while let Ok(false) = self.wait(value, REPORT_NS) {
+            tracing::warn!(device = self.facts.name, value, "still waiting for work to end before freeing its memory");
         }
     }
 }

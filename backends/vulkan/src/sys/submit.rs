@@ -172,10 +172,9 @@ impl Recording {
 
 impl Drop for Recording {
     fn drop(&mut self) {
-        const TIMEOUT_NS: u64 = 60_000_000_000;
         let last = self.last_value.load(Ordering::Acquire);
         if last > 0 {
-            let _ = self.device.wait(last, TIMEOUT_NS);
+            self.device.outwait(last);
         }
         // SAFETY: the last submission has finished, or the device is lost; the pool frees its buffer.
         unsafe { self.device.raw.destroy_command_pool(self.pool, None) };
