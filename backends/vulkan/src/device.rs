@@ -160,7 +160,7 @@ impl VulkanDevice {
         epoch: Epoch,
         lost: Arc<AtomicBool>,
     ) -> VulkanDevice {
-        let queue = Queue::new(VulkanTimeline { id: info.id, logical: Arc::clone(&logical) });
+        let queue = Queue::new(VulkanTimeline { id: info.id, logical: Arc::clone(&logical), lost: Arc::clone(&lost) });
         VulkanDevice {
             tuning,
             epoch,

@@ -1,16 +1,39 @@
 //! The device's timeline: a timeline semaphore that counts finished submissions.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use biga_hal::{DeviceId, Error, Result, Timeline};
 
-use crate::{device::driver_error, sys::device::LogicalDevice};
+use crate::{
+    device::driver_error,
+    sys::device::{CallError, LogicalDevice},
+};
 
 /// See [`Timeline`].
 #[derive(Debug)]
 pub(crate) struct VulkanTimeline {
     pub(crate) id: DeviceId,
     pub(crate) logical: Arc<LogicalDevice>,
+    /// Set when the device is lost: a wait is where that usually shows first.
+    pub(crate) lost: Arc<AtomicBool>,
+}
+
+impl VulkanTimeline {
+    fn failed(&self, error: CallError) -> Error {
+        let error = driver_error(self.id, error);
+        if let Error::DeviceLost { cause, .. } = &error
+            && !self.lost.swap(true, Ordering::Relaxed)
+        {
+            tracing::error!(device = %self.id, cause, "device lost");
+        }
+        error
+    }
 }
 
 impl Timeline for VulkanTimeline {
@@ -19,7 +42,7 @@ impl Timeline for VulkanTimeline {
     }
 
     fn value(&self) -> Result<u64> {
-        self.logical.reached().map_err(|error| driver_error(self.id, error))
+        self.logical.reached().map_err(|error| self.failed(error))
     }
 
     fn wait(&self, value: u64, timeout: Duration) -> Result<()> {
@@ -32,7 +55,7 @@ impl Timeline for VulkanTimeline {
                 seen: self.value()?,
                 timeout_ms: u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX),
             }),
-            Err(error) => Err(driver_error(self.id, error)),
+            Err(error) => Err(self.failed(error)),
         }
     }
 }
