@@ -230,6 +230,11 @@ impl VulkanDevice {
 
     fn run_now(&self, commands: Vec<Command>) -> Result<()> {
         let recording = Recording::new(&self.logical, commands).map_err(|error| self.failed(error))?;
+        self.run_recording(&recording)
+    }
+
+    /// Submits a recording and waits.
+    pub(crate) fn run_recording(&self, recording: &Recording) -> Result<()> {
         let value = recording.submit().map_err(|error| self.failed(error))?;
         match self.logical.wait(value, COPY_TIMEOUT_NS).map_err(|error| self.failed(error))? {
             true => Ok(()),
@@ -380,12 +385,6 @@ impl VulkanDevice {
         let push = vec![x as u32, (x >> 32) as u32, y as u32, (y >> 32) as u32, quads];
         let commands = vec![Command::Launch { pipeline, push, grid: [groups, 1, 1] }];
         Recording::new(&self.logical, commands).map_err(|error| self.failed(error))
-    }
-
-    /// Submits a recording and waits.
-    pub(crate) fn run_recording(&self, recording: &Recording) -> Result<()> {
-        let value = recording.submit().map_err(|error| self.failed(error))?;
-        self.logical.wait(value, COPY_TIMEOUT_NS).map_err(|error| self.failed(error)).map(|_| ())
     }
 }
 
