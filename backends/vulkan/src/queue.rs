@@ -1,13 +1,10 @@
 //! Submission: waits for other devices on the host, then one call.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use biga_hal::{DeviceId, FencePoint, Result, Timeline};
+use biga_hal::{DeviceId, FencePoint, Result, STEP_TIMEOUT, Timeline};
 
 use crate::{device::driver_error, executable::VulkanExecutable, fence::VulkanTimeline};
-
-/// How long a submission waits for another device.
-const FOREIGN_WAIT: Duration = Duration::from_secs(120);
 
 /// The one queue of a device.
 #[derive(Debug)]
@@ -26,7 +23,7 @@ impl Queue {
     /// order, and each recording opens with a barrier over what came before.
     pub(crate) fn submit(&self, executable: &VulkanExecutable, waits: &[FencePoint]) -> Result<FencePoint> {
         for point in waits.iter().filter(|point| !Arc::ptr_eq(&point.timeline, &self.timeline)) {
-            point.wait(FOREIGN_WAIT)?;
+            point.wait(STEP_TIMEOUT)?;
         }
         let value = executable.recording().submit().map_err(|error| driver_error(self.id, error))?;
         tracing::trace!(device = %self.id, segment = executable.segment_name(), fence_value = value, "submitted");
