@@ -25,9 +25,6 @@ use crate::{
     sys::memory,
 };
 
-/// The largest dimension of any op: keeps every size computation far from overflow.
-const MAX_DIMENSION: usize = 1 << 28;
-
 /// How to open the device.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CpuOptions {
@@ -232,7 +229,7 @@ impl Device for CpuDevice {
 /// Whether there is a kernel for an op. Also bounds its dimensions, so that sizes can be computed.
 pub(crate) fn supports(query: &OpQuery<'_>) -> std::result::Result<(), Unsupported> {
     let refuse = |cause: String| Err(Unsupported { op: query.kind.name(), device: DEVICE, cause });
-    if let Some(cause) = bad_dimension(query.kind) {
+    if let Some(cause) = query.kind.bad_dimension() {
         return refuse(cause);
     }
     if let OpKind::Sample { .. } = query.kind {
@@ -259,46 +256,4 @@ pub(crate) fn supports(query: &OpQuery<'_>) -> std::result::Result<(), Unsupport
         }
         _ => Ok(()),
     }
-}
-
-/// What is wrong with an op's dimensions, if anything is.
-fn bad_dimension(kind: &OpKind) -> Option<String> {
-    let heads = match *kind {
-        OpKind::QkvProjection { heads, .. }
-        | OpKind::QkNorm { heads, .. }
-        | OpKind::Rope { heads, .. }
-        | OpKind::KvAppend { heads }
-        | OpKind::Attention { heads, .. } => Some(heads),
-        _ => None,
-    };
-    if let Some(heads) = heads {
-        let product = heads.n_heads.saturating_mul(heads.head_dim);
-        if heads.n_kv_heads == 0 || !heads.n_heads.is_multiple_of(heads.n_kv_heads) || heads.n_heads == 0 {
-            return Some(format!("{} heads over {} kv heads", heads.n_heads, heads.n_kv_heads));
-        }
-        if product == 0 || product > MAX_DIMENSION / 4 {
-            return Some(format!("{} heads of {}", heads.n_heads, heads.head_dim));
-        }
-    }
-    if let OpKind::Rope { heads, inv_freqs, .. } = kind
-        && inv_freqs.len() * 2 != heads.head_dim
-    {
-        return Some(format!("{} rope frequencies for head_dim {}", inv_freqs.len(), heads.head_dim));
-    }
-    if let OpKind::Attention { window: Some(0), .. } = kind {
-        return Some("an attention window of 0".into());
-    }
-    let own: &[usize] = match kind {
-        OpKind::Embed { vocab, width, .. } | OpKind::Head { vocab, width, .. } => &[*vocab, *width],
-        OpKind::OutputProjection { input, output, .. } => &[*input, *output],
-        OpKind::GateUp { width, ff } | OpKind::Down { ff, width } => &[*width, *ff],
-        OpKind::RmsNorm { width, .. }
-        | OpKind::QkvProjection { width, .. }
-        | OpKind::Residual { width }
-        | OpKind::SelectOutputs { width } => &[*width],
-        OpKind::Activate { ff, .. } => &[*ff],
-        OpKind::Sample { vocab } => &[*vocab],
-        _ => &[],
-    };
-    own.iter().find(|&&n| n == 0 || n > MAX_DIMENSION).map(|n| format!("dimension {n}, at most {MAX_DIMENSION}"))
 }

@@ -59,6 +59,9 @@ pub struct HostRange {
 }
 
 /// Memory behind a buffer; implemented by backends and by the owner of mapped files.
+///
+/// Devices trust what an implementation says: its host range and its device address must stay readable
+/// (writable, if it says so) for `size_bytes` as long as the value lives. Implement it for nothing else.
 pub trait Allocation: Send + Sync + fmt::Debug + 'static {
     /// For memory reports.
     fn name(&self) -> &str;

@@ -73,6 +73,9 @@ pub enum Rows {
     Outputs,
 }
 
+/// The largest dimension that an op may have: products of two stay far below 64 bits.
+const MAX_DIMENSION: usize = 1 << 28;
+
 /// What an op computes. Inputs and weights are listed in the order in which they are bound.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
@@ -370,6 +373,48 @@ impl OpKind {
     /// True for the two ops that touch the KV cache.
     pub const fn uses_kv(&self) -> bool {
         matches!(self, OpKind::KvAppend { .. } | OpKind::Attention { .. })
+    }
+
+    /// What is wrong with the op's dimensions, if anything is. The bound keeps every size below 64 bits.
+    pub fn bad_dimension(&self) -> Option<String> {
+        let heads = match *self {
+            OpKind::QkvProjection { heads, .. }
+            | OpKind::QkNorm { heads, .. }
+            | OpKind::Rope { heads, .. }
+            | OpKind::KvAppend { heads }
+            | OpKind::Attention { heads, .. } => Some(heads),
+            _ => None,
+        };
+        if let Some(heads) = heads {
+            let product = heads.n_heads.saturating_mul(heads.head_dim);
+            if heads.n_kv_heads == 0 || !heads.n_heads.is_multiple_of(heads.n_kv_heads) || heads.n_heads == 0 {
+                return Some(format!("{} heads over {} kv heads", heads.n_heads, heads.n_kv_heads));
+            }
+            if product == 0 || product > MAX_DIMENSION / 4 {
+                return Some(format!("{} heads of {}", heads.n_heads, heads.head_dim));
+            }
+        }
+        if let OpKind::Rope { heads, inv_freqs, .. } = self
+            && inv_freqs.len() * 2 != heads.head_dim
+        {
+            return Some(format!("{} rope frequencies for head_dim {}", inv_freqs.len(), heads.head_dim));
+        }
+        if let OpKind::Attention { window: Some(0), .. } = self {
+            return Some("an attention window of 0".into());
+        }
+        let own: &[usize] = match self {
+            OpKind::Embed { vocab, width, .. } | OpKind::Head { vocab, width, .. } => &[*vocab, *width],
+            OpKind::OutputProjection { input, output, .. } => &[*input, *output],
+            OpKind::GateUp { width, ff } | OpKind::Down { ff, width } => &[*width, *ff],
+            OpKind::RmsNorm { width, .. }
+            | OpKind::QkvProjection { width, .. }
+            | OpKind::Residual { width }
+            | OpKind::SelectOutputs { width } => &[*width],
+            OpKind::Activate { ff, .. } => &[*ff],
+            OpKind::Sample { vocab } => &[*vocab],
+            _ => &[],
+        };
+        own.iter().find(|&&n| n == 0 || n > MAX_DIMENSION).map(|n| format!("dimension {n}, at most {MAX_DIMENSION}"))
     }
 
     /// Multiply-adds count two. `context` is the mean number of cached positions that a token sees.

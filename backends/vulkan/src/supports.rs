@@ -6,6 +6,9 @@ use crate::weight;
 
 /// Whether the kernels can run an op; the cause if not.
 pub(crate) fn supported(query: &OpQuery<'_>) -> std::result::Result<(), String> {
+    if let Some(cause) = query.kind.bad_dimension() {
+        return Err(cause);
+    }
     let shapes = query.kind.weights();
     if shapes.len() != query.weights.len() {
         return Err(format!("{} weights are given, {} are wanted", query.weights.len(), shapes.len()));
@@ -32,9 +35,6 @@ pub(crate) fn supported(query: &OpQuery<'_>) -> std::result::Result<(), String> 
     match query.kind {
         OpKind::Attention { heads, .. } if heads.head_dim > MAX_HEAD_DIM => {
             Err(format!("heads of {} elements, at most {MAX_HEAD_DIM} fit a workgroup", heads.head_dim))
-        }
-        OpKind::Rope { heads, .. } if heads.head_dim % 2 != 0 => {
-            Err(format!("heads of {} elements have no pairs", heads.head_dim))
         }
         OpKind::Sample { .. } => Err("sampling runs on the host".to_owned()),
         OpKind::Embed { .. }
