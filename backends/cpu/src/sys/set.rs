@@ -22,7 +22,7 @@ pub(crate) struct Rows<T> {
     pub(crate) count: usize,
 }
 
-/// One set of kernels. Each function is safe to call where its set runs ([`Kernels::resolve`]).
+/// One set of kernels. Each function is safe to call where its set runs ([`crate::Kernels::resolve`]).
 #[derive(Debug)]
 pub(crate) struct KernelSet {
     /// Quantises a row of activations.
