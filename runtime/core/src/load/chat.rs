@@ -1,22 +1,25 @@
 //! Chat templates: messages become the prompt that a model was trained on.
 //!
 //! Templates are programs from a file, so they run under limits: size of the template, of the
-//! messages, of the text that comes out, and a count of steps. A template that is wrong or hostile is
-//! a [`ChatError`]. What templates may rely on is what Hugging Face gives them: Python's string and
+//! messages, of the text that comes out, of all that is made on the way, and a count of steps. A template
+//! that is wrong or hostile is a [`ChatError`]. What templates may rely on is what Hugging Face gives them: Python's string and
 //! list methods, `raise_exception`, `strftime_now`, `tojson`, loop controls.
 
+mod bounded;
+mod budget;
 mod clock;
+mod guard;
 mod json;
+mod rewrite;
 
 use std::borrow::Cow;
-use std::sync::mpsc::RecvTimeoutError;
-use std::time::Duration;
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, context};
 use serde::{Deserialize, Serialize};
 
 use super::tokenizer::Tokenizer;
+use guard::guarded;
 
 /// Why a prompt cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -84,16 +87,13 @@ const TEMPLATE_BYTES_MAX: usize = 128 << 10;
 /// Largest sum of all messages.
 const MESSAGES_BYTES_MAX: usize = 64 << 20;
 /// Steps that every template may take, and steps more for each message.
-const STEPS_MAX: u64 = 200_000;
-const STEPS_PER_MESSAGE: u64 = 5_000;
+const STEPS_MAX: u64 = 300_000;
+const STEPS_PER_MESSAGE: u64 = 8_000;
+/// Text and lists that every template may make in one render, in total and not at a time, and how many
+/// times the messages more: each of them may be trimmed, split, joined and escaped on its way out.
+const MADE_BYTES_MAX: usize = 64 << 20;
+const MADE_TIMES_MESSAGES: usize = 32;
 const TEMPLATE_NAME: &str = "chat";
-/// The engine's parser and its values recurse without a bound of their own (`not not not ...`, a list in
-/// a list in a list). With a template of [`TEMPLATE_BYTES_MAX`] and so many steps, this stack is deep
-/// enough for the worst of them; only what is touched of it takes memory.
-const STACK_BYTES: usize = 512 << 20;
-/// Steps are no bound on time where one step works on a long string; this is.
-const TIME_MAX: Duration = Duration::from_secs(10);
-
 /// A template, parsed.
 #[derive(Debug)]
 pub struct ChatTemplate {
@@ -104,23 +104,26 @@ impl ChatTemplate {
     /// Parses a template: GGUF's `tokenizer.chat_template`, or the text of `chat_template.jinja`.
     ///
     /// # Errors
-    /// A template that does not parse or is larger than 128 KiB.
+    /// A template that does not parse, is larger than 128 KiB, or uses other templates.
     pub fn new(source: &str) -> Result<ChatTemplate, ChatError> {
         if source.len() > TEMPLATE_BYTES_MAX {
             let what = "template";
             return Err(ChatError::TooLarge { what, size: source.len(), most: TEMPLATE_BYTES_MAX });
         }
         let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        environment.set_debug(false);
+        bounded::install(&mut environment);
         // The engine says that nothing can be iterated over, too; Python does not.
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_filter("tojson", json::to_json);
         environment.add_function("raise_exception", raise_exception);
-        environment.add_function("strftime_now", |format: &str| clock::format_now(format));
+        environment.add_function("strftime_now", |format: &str| {
+            // The longest field is a weekday's name.
+            budget::charge_times(format.len(), 8).map(|()| clock::format_now(format))
+        });
         let source = without_generation_tags(source);
         guarded(move || {
+            let source = rewrite::rewrite(&source)?;
             environment
                 .add_template_owned(TEMPLATE_NAME, source)
                 .map_err(|error| ChatError::Syntax(error.to_string()))?;
@@ -194,7 +197,9 @@ impl ChatTemplate {
         };
         // The template's own text may come once per message, in each of some branches.
         let most = TEMPLATE_BYTES_MAX + 8 * size;
+        let made_most = MADE_BYTES_MAX + MADE_TIMES_MESSAGES * size;
         guarded(move || {
+            budget::open(made_most);
             let mut out = Bounded { text: Vec::new(), most };
             // Whatever the engine made is dropped in here too, on the deep stack.
             let rendered = environment
@@ -202,27 +207,13 @@ impl ChatTemplate {
                 .and_then(|template| template.render_captured_to(values, &mut out).map(drop));
             match rendered {
                 Ok(()) => String::from_utf8(out.text).map_err(|error| ChatError::Render(error.to_string())),
+                Err(_) if budget::is_spent() => {
+                    Err(ChatError::TooLarge { what: "what the template makes", size: made_most, most: made_most })
+                }
                 Err(error) => Err(error_of(&error, steps, most)),
             }
         })
     }
-}
-
-/// Runs the template engine on a stack that is deep enough, for a bounded time, and ends what a panic
-/// inside it began there. A run that takes too long is left to its step limit.
-fn guarded<T: Send + 'static>(run: impl FnOnce() -> Result<T, ChatError> + Send + 'static) -> Result<T, ChatError> {
-    let (answer, wait) = std::sync::mpsc::sync_channel(1);
-    let thread = std::thread::Builder::new().name("chat-template".to_owned()).stack_size(STACK_BYTES);
-    thread
-        .spawn(move || {
-            // Nobody may be waiting any more; then the answer is for nobody.
-            let _ = answer.send(run());
-        })
-        .map_err(|error| ChatError::Render(format!("no thread to run it on: {error}")))?;
-    wait.recv_timeout(TIME_MAX).unwrap_or_else(|error| match error {
-        RecvTimeoutError::Timeout => Err(ChatError::TooSlow(TIME_MAX.as_secs())),
-        RecvTimeoutError::Disconnected => Err(ChatError::Render("the template engine gave up".to_owned())),
-    })
 }
 
 fn error_of(error: &minijinja::Error, steps: u64, most: usize) -> ChatError {
@@ -239,7 +230,8 @@ fn error_of(error: &minijinja::Error, steps: u64, most: usize) -> ChatError {
 /// Marks an error as the template's own wish.
 const REFUSAL: &str = "raise_exception: ";
 
-fn raise_exception(message: String) -> Result<Value, minijinja::Error> {
+fn raise_exception(message: &Value) -> Result<Value, minijinja::Error> {
+    let message = budget::text_of(format_args!("{message}"))?;
     Err(minijinja::Error::new(ErrorKind::InvalidOperation, format!("{REFUSAL}{message}")))
 }
 

@@ -5,6 +5,8 @@ use minijinja::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
+use super::budget::ChargedBytes;
+
 /// `", "` and `": "`, as Python's `json.dumps` writes.
 struct Spaced;
 
@@ -32,7 +34,7 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
         let _: Option<Value> = options.get(known)?;
     }
     options.assert_all_used()?;
-    let mut text = Vec::new();
+    let mut text = ChargedBytes(Vec::new());
     let written = match indent {
         None => value.serialize(&mut serde_json::Serializer::with_formatter(&mut text, Spaced)),
         Some(indent) => {
@@ -42,6 +44,6 @@ pub(super) fn to_json(value: &Value, options: Kwargs) -> Result<Value, Error> {
         }
     };
     written.map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
-    let text = String::from_utf8(text).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
+    let text = String::from_utf8(text.0).map_err(|error| Error::new(ErrorKind::BadSerialization, error.to_string()))?;
     Ok(Value::from_safe_string(text))
 }

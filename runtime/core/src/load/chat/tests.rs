@@ -1,5 +1,8 @@
 use super::*;
 
+mod hostile;
+mod rewritten;
+
 fn messages() -> Vec<Message> {
     vec![Message::new("system", "Be brief."), Message::new("user", "Say <hi> & \"bye\" ")]
 }
