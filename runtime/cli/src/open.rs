@@ -110,10 +110,15 @@ fn cause(topology: &Topology, backend: &str) -> String {
     last.map_or_else(|| "it does not open".to_owned(), |(_, unavailable)| unavailable.cause.clone())
 }
 
-fn load(args: &ModelArgs) -> biga::Result<Model> {
+fn load(args: &ModelArgs) -> anyhow::Result<Model> {
     let bar = Bar::new("loading");
     let options = LoadOptions { quantize: args.placement.quantize };
-    Ok(Model::load(&args.model, &options, &mut |progress| show(&bar, progress))?)
+    Model::load(&args.model, &options, &mut |progress| show(&bar, progress)).map_err(|error| {
+        let path = args.model.display().to_string();
+        let named = error.to_string().contains(&path);
+        let error = anyhow::Error::from(biga::Error::from(error));
+        if named { error } else { error.context(path) }
+    })
 }
 
 fn show(bar: &Bar, Progress { done_bytes, total_bytes }: Progress) {
