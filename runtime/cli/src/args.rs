@@ -64,7 +64,7 @@ pub(crate) struct MachineArgs {
     #[arg(long = "device", value_name = "NAME", value_delimiter = ',')]
     pub(crate) devices: Vec<String>,
     /// Threads of the CPU device; all usable cores if not given.
-    #[arg(short, long, value_name = "N", value_parser = positive(1024))]
+    #[arg(short, long, value_name = "N", value_parser = positive(1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// CPU kernels: auto (the fastest set that this processor runs), reference (the plain oracle), portable,
     /// avx2, avx512.
@@ -106,7 +106,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Most tokens to generate.
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 512)]
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 512, allow_negative_numbers = true)]
     pub(crate) n_predict: usize,
     /// Continue the prompt as it stands: no chat template, and nothing but the text on standard output.
     #[arg(long)]
@@ -129,7 +129,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     pub(crate) temp: f32,
     /// Keep the best K tokens; 0 keeps all.
-    #[arg(long, value_name = "K", default_value_t = 40)]
+    #[arg(long, value_name = "K", default_value_t = 40, allow_negative_numbers = true)]
     pub(crate) top_k: usize,
     /// Keep the best tokens up to this sum of probabilities.
     #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true)]
@@ -141,7 +141,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     pub(crate) repeat_penalty: f32,
     /// Same seed, same text; random, and shown, if not given.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 }
 
@@ -250,7 +250,8 @@ pub(crate) struct PlacementArgs {
     #[arg(long, value_name = "SIZE", value_parser = size::parse_bytes)]
     pub(crate) memory_limit: Option<u64>,
     /// Longest text in tokens; the model's own limit, at most 4096, if not given.
-    #[arg(short = 'c', long = "context", value_name = "TOKENS", value_parser = positive(1 << 24))]
+    #[arg(short = 'c', long = "context", value_name = "TOKENS", value_parser = positive(1 << 24),
+        allow_negative_numbers = true)]
     pub(crate) context: Option<usize>,
 }
 
