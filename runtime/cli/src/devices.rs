@@ -18,7 +18,7 @@ pub(crate) fn machine(args: &MachineArgs) -> (Machine, Option<PathBuf>) {
     if let Some(path) = &path {
         let (measurements, warning) = Measurements::load(path);
         if let Some(warning) = warning {
-            tracing::warn!("{warning}");
+            eprintln!("biga: warning: {warning}");
         }
         machine.set_measurements(measurements);
     }
