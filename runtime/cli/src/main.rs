@@ -25,6 +25,7 @@ mod probe;
 mod run;
 
 use std::{
+    env,
     io::{self, IsTerminal},
     process::ExitCode,
 };
@@ -59,10 +60,11 @@ fn log_to_stderr(verbose: u8) {
         _ => "trace",
     };
     let filter = EnvFilter::try_from_env("BIGA_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(io::stderr)
-        .with_ansi(io::stderr().is_terminal())
+        .with_ansi(io::stderr().is_terminal() && !no_color)
         .without_time()
         .init();
 }
