@@ -61,6 +61,12 @@ impl Opened {
 pub(crate) fn open(args: &ModelArgs, needs: Needs) -> anyhow::Result<Opened> {
     let devices = open_devices(&args.machine, args.placement.strict)?;
     let model = load(args)?;
+    if let Some(quantize) = args.placement.quantize
+        && model.weights.iter().all(|weight| weight.dtype != quantize.dtype())
+    {
+        let path = args.model.display();
+        eprintln!("biga: warning: --quantize changes nothing: no weight of {path} is plain in rows of whole blocks");
+    }
     let limits = limits(args, &model, needs)?;
     let weights = model.planned_weights();
     let request = PlanRequest {
