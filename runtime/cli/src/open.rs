@@ -5,7 +5,7 @@ use std::sync::Arc;
 use biga::{
     Engine,
     load::{LoadOptions, Model, Progress},
-    plan::{Limits, Plan, PlanRequest},
+    plan::{Fallback, Limits, Plan, PlanRequest},
     probe::{OpenDevices, Topology},
 };
 
@@ -49,6 +49,7 @@ impl Opened {
     /// # Errors
     /// The engine's own.
     pub(crate) fn allocate(self) -> biga::Result<Engine> {
+        warn_of_fallbacks(&self.plan);
         let bar = Bar::new("placing");
         Engine::allocate(&self.devices, self.model, self.plan, &mut |progress| show(&bar, progress))
     }
@@ -84,6 +85,17 @@ pub(crate) fn open(args: &ModelArgs, needs: Needs) -> anyhow::Result<Opened> {
     };
     let plan = Plan::build(&request).map_err(biga::Error::from)?;
     Ok(Opened { model: Arc::new(model), devices, plan })
+}
+
+/// One line for each device that was asked for in vain, with the first cause.
+fn warn_of_fallbacks(plan: &Plan) {
+    let mut told: Vec<&str> = Vec::new();
+    for Fallback { wanted, ran_on, cause, .. } in &plan.fallbacks {
+        if !told.contains(&wanted.as_str()) {
+            told.push(wanted);
+            eprintln!("biga: warning: ops wanted on {wanted} run on {ran_on}: {cause} (--strict refuses that)");
+        }
+    }
 }
 
 fn open_devices(args: &MachineArgs, strict: bool) -> anyhow::Result<OpenDevices> {
