@@ -141,7 +141,10 @@ pub enum PlanError {
         cause: String,
     },
     /// A rule that names no op of this model.
-    #[error("placement rule {rule:?} matches no op of this model")]
+    #[error(
+        "placement rule {rule:?} matches no op of this model; classes are all, embed, attention, ffn, head, sample; \
+         layers count from 0; `biga plan MODEL` lists both, and the ops"
+    )]
     RuleMatchesNothing {
         /// As typed.
         rule: String,

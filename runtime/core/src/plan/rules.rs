@@ -29,7 +29,8 @@ impl FromStr for PlaceRule {
 
     fn from_str(text: &str) -> Result<PlaceRule, PlanError> {
         let bad = |cause: &str| PlanError::BadRule { rule: text.to_owned(), cause: cause.to_owned() };
-        let (left, device) = text.trim().split_once('=').ok_or_else(|| bad("no `=` between op and device"))?;
+        let (left, device) =
+            text.trim().split_once('=').ok_or_else(|| bad("no `=` between op and device, as in ffn:0-10=gpu"))?;
         let device = device.trim();
         if device.is_empty() {
             return Err(bad("no device after `=`"));
