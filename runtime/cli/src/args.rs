@@ -59,8 +59,8 @@ pub(crate) struct ProbeArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Devices")]
 pub(crate) struct MachineArgs {
-    /// A device that takes part: cpu, npu, npu-sim, vulkan:N, or a part of a Vulkan device's or driver's
-    /// name. Repeatable. The CPU always takes part, as the last resort.
+    /// A device that takes part: cpu, npu, vulkan:N, or a part of a Vulkan device's or driver's name.
+    /// Repeatable. The CPU always takes part, as the last resort.
     #[arg(long = "device", value_name = "NAME", value_delimiter = ',')]
     pub(crate) devices: Vec<String>,
     /// Threads of the CPU device; all usable cores if not given.
