@@ -48,7 +48,7 @@ fn speeds(generated: &Generated) -> String {
         Finish::Context => "context full".to_owned(),
         Finish::Interrupted => "interrupted".to_owned(),
     };
-    let first = match generated.prompt_time.is_zero() {
+    let first = match generated.prompt_time.is_zero() || generated.token_ids.is_empty() {
         true => "no token came".to_owned(),
         false => format!("first token after {}", size::seconds(generated.prompt_time.as_secs_f64())),
     };
