@@ -1,6 +1,6 @@
 //! What can be typed. Values are checked here as far as they can be without a model or a machine.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
 use biga::{
     hal::DType,
@@ -106,7 +106,7 @@ pub(crate) struct RunArgs {
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Most tokens to generate.
-    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 512, allow_negative_numbers = true)]
+    #[arg(short = 'n', long, value_name = "TOKENS", default_value_t = 512, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub(crate) n_predict: usize,
     /// Continue the prompt as it stands: no chat template, and nothing but the text on standard output.
     #[arg(long)]
@@ -129,7 +129,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "T", default_value_t = 0.8, allow_negative_numbers = true)]
     pub(crate) temp: f32,
     /// Keep the best K tokens; 0 keeps all.
-    #[arg(long, value_name = "K", default_value_t = 40, allow_negative_numbers = true)]
+    #[arg(long, value_name = "K", default_value_t = 40, value_parser = whole::<usize>, allow_negative_numbers = true)]
     pub(crate) top_k: usize,
     /// Keep the best tokens up to this sum of probabilities.
     #[arg(long, value_name = "P", default_value_t = 0.95, allow_negative_numbers = true)]
@@ -141,7 +141,7 @@ pub(crate) struct SamplingArgs {
     #[arg(long, value_name = "X", default_value_t = 1.0, allow_negative_numbers = true)]
     pub(crate) repeat_penalty: f32,
     /// Same seed, same text; random, and shown, if not given.
-    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    #[arg(long, value_name = "N", value_parser = whole::<u64>, allow_negative_numbers = true)]
     pub(crate) seed: Option<u64>,
 }
 
@@ -151,10 +151,12 @@ pub(crate) struct BenchArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Prompt lengths, 0 for none.
-    #[arg(short = 'p', long, value_name = "TOKENS", value_delimiter = ',', default_value = "512")]
+    #[arg(short = 'p', long, value_name = "TOKENS", value_delimiter = ',', default_value = "512",
+        value_parser = whole::<usize>)]
     pub(crate) n_prompt: Vec<usize>,
     /// Tokens to decode, 0 for none.
-    #[arg(short = 'n', long, value_name = "TOKENS", value_delimiter = ',', default_value = "128")]
+    #[arg(short = 'n', long, value_name = "TOKENS", value_delimiter = ',', default_value = "128",
+        value_parser = whole::<usize>)]
     pub(crate) n_gen: Vec<usize>,
     /// Sequences that decode together.
     #[arg(short, long, value_name = "N", value_delimiter = ',', default_value = "1,4,16",
@@ -192,7 +194,7 @@ pub(crate) struct LogitsArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
     /// Token ids.
-    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true)]
+    #[arg(long, value_name = "IDS", value_delimiter = ',', required = true, value_parser = whole::<u32>)]
     pub(crate) tokens: Vec<u32>,
     /// Where the logits go, as safetensors.
     #[arg(
@@ -261,6 +263,12 @@ pub(crate) fn positive(most: usize) -> impl Fn(&str) -> Result<usize, String> + 
         Ok(value) if (1..=most).contains(&value) => Ok(value),
         _ => Err(format!("a whole number from 1 to {most} is needed")),
     }
+}
+
+/// A whole number that its type holds.
+fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    let most = u64::MAX >> (64 - 8 * size_of::<T>());
+    text.parse().map_err(|_| format!("a whole number from 0 to {most} is needed"))
 }
 
 fn kernels(word: &str) -> Result<Kernels, String> {
