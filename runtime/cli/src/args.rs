@@ -63,7 +63,7 @@ pub(crate) struct MachineArgs {
     /// Repeatable. The CPU always takes part, as the last resort.
     #[arg(long = "device", value_name = "NAME", value_delimiter = ',')]
     pub(crate) devices: Vec<String>,
-    /// Threads of the CPU device; all usable cores if not given.
+    /// Threads of the CPU device, at most four for each usable core; one for each if not given.
     #[arg(short, long, value_name = "N", value_parser = positive(1024), allow_negative_numbers = true)]
     pub(crate) threads: Option<usize>,
     /// CPU kernels: auto (the fastest set that this processor runs), reference (the plain oracle), portable,

@@ -6,16 +6,19 @@ use biga::probe::{Machine, Measurements};
 use biga_cpu::{CpuBackend, CpuOptions};
 use biga_vulkan::VulkanBackend;
 
-use crate::args::MachineArgs;
+use crate::{args::MachineArgs, exit::usage};
+
+/// More threads than this on a core only wait for each other: nothing can be learnt from such a run.
+const MAX_THREADS_PER_CORE: usize = 4;
 
 /// A machine with every backend registered and stored measurements applied. Gives the path of the
 /// measurements too, where there is one.
-pub(crate) fn machine(args: &MachineArgs) -> (Machine, Option<PathBuf>) {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    if let Some(threads) = args.threads.filter(|&threads| threads > cores) {
-        eprintln!(
-            "biga: warning: {threads} threads on {cores} cores wait for each other in every op; -t {cores} is faster"
-        );
+///
+/// # Errors
+/// Far more threads than cores.
+pub(crate) fn machine(args: &MachineArgs) -> anyhow::Result<(Machine, Option<PathBuf>)> {
+    if let Some(threads) = args.threads {
+        check_threads(threads, thread::available_parallelism().map_or(1, NonZero::get))?;
     }
     let mut machine = Machine::new();
     machine.register(Arc::new(CpuBackend::new(CpuOptions { threads: args.threads, kernels: args.cpu_kernels })));
@@ -28,5 +31,38 @@ pub(crate) fn machine(args: &MachineArgs) -> (Machine, Option<PathBuf>) {
         }
         machine.set_measurements(measurements);
     }
-    (machine, path)
+    Ok((machine, path))
+}
+
+/// Warns of more threads than cores, and refuses what cannot be meant.
+fn check_threads(threads: usize, cores: usize) -> anyhow::Result<()> {
+    let most = cores.saturating_mul(MAX_THREADS_PER_CORE);
+    if threads > most {
+        return Err(usage(format!(
+            "-t {threads}: at most {most} threads are started on {cores} cores; without -t there is one for each core"
+        )));
+    }
+    if threads > cores {
+        eprintln!(
+            "biga: warning: {threads} threads on {cores} cores wait for each other in every op; -t {cores} is faster"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::check_threads;
+
+    #[test]
+    fn threads_are_bounded_by_the_cores() {
+        for (threads, cores) in [(1, 1), (4, 1), (8, 2), (5, 16)] {
+            assert!(check_threads(threads, cores).is_ok(), "{threads} on {cores}");
+        }
+        for (threads, cores) in [(5, 1), (9, 2), (1024, 16)] {
+            let message = check_threads(threads, cores).unwrap_err().to_string();
+            assert!(message.contains(&format!("-t {threads}")), "{message}");
+            assert!(message.contains(&format!("at most {} threads", 4 * cores)), "{message}");
+        }
+    }
 }

@@ -84,6 +84,20 @@ fn a_wrong_command_line_is_bad_usage() {
 }
 
 #[test]
+fn far_more_threads_than_cores_are_bad_usage() {
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let threads = 4 * cores + 1;
+    if threads > 1024 {
+        eprintln!("skipped: {cores} cores carry every count of threads that can be asked for");
+        return;
+    }
+    let words = [&format!("-t {threads}"), &format!("{cores} cores"), &format!("at most {}", 4 * cores)];
+    for command in [&["plan", &llama()][..], &["probe"]] {
+        check_refused(&[command, &["-t", &threads.to_string()]].concat(), 2, &words.map(String::as_str));
+    }
+}
+
+#[test]
 fn sampling_out_of_range_names_value_and_bound() {
     for (flag, value, bound) in [
         ("--temp", "-1", "0..=100"),
