@@ -1,6 +1,7 @@
 //! Ctrl-C: the first one asks for a clean stop, the second ends the process at once.
 
 use std::{
+    io::{self, Write},
     process,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -11,7 +12,8 @@ use crate::exit::INTERRUPTED;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// Starts to watch, and gives the flag that long work looks at.
+/// Starts to watch, and gives the flag that long work looks at. A step on a large model takes a while, so
+/// the first one is answered at once.
 ///
 /// # Errors
 /// If the signal handler cannot be installed.
@@ -20,6 +22,8 @@ pub(crate) fn watch() -> anyhow::Result<&'static AtomicBool> {
         if STOP.swap(true, Ordering::Relaxed) {
             process::exit(i32::from(INTERRUPTED));
         }
+        // Where standard error is gone there is nobody to tell.
+        let _ = writeln!(io::stderr(), "biga: stopping after this step; ctrl-c again ends at once");
     };
     ctrlc::set_handler(on_signal).context("cannot watch for ctrl-c")?;
     Ok(&STOP)

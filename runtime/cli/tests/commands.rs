@@ -3,9 +3,10 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
 };
 
 use serde_json::Value;
@@ -266,6 +267,52 @@ fn a_reader_that_leaves_is_no_failure() {
     assert_eq!(text(&output.stderr), "");
 }
 
+/// Sends the signal of Ctrl-C, once the process has a handler for it.
+fn interrupt(child: &Child) {
+    let status = format!("/proc/{}/status", child.id());
+    let caught = || {
+        let text = fs::read_to_string(&status).expect("the process runs");
+        let mask = text.lines().find_map(|line| line.strip_prefix("SigCgt:")).expect("a mask of signals");
+        u64::from_str_radix(mask.trim(), 16).expect("a hexadecimal mask") & (1 << (2 - 1)) != 0
+    };
+    while !caught() {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
+    assert!(kill.success());
+}
+
+#[test]
+fn ctrl_c_ends_a_prompt_between_its_steps() {
+    let child = command(&["bench", &llama(), "--device", "cpu", "-p", "256", "-n", "0", "-r", "1000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("ctrl-c again") && message.contains("interrupted in pp256"), "{message}");
+}
+
+#[test]
+fn a_second_ctrl_c_ends_at_once() {
+    let ids = vec!["1"; 256].join(",");
+    let mut child = command(&["logits", &llama(), "--device", "cpu", "--tokens", &ids, "-o", "/dev/stdout"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // What it writes is more than a pipe holds: after the first byte it waits for a reader, for ever.
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
+    interrupt(&child);
+    let mut messages = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(messages.any(|line| line.unwrap().contains("ctrl-c again ends at once")));
+    interrupt(&child);
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+}
+
 /// The real model that the tests of text use, if this machine has it.
 fn smollm2() -> Option<String> {
     let model = std::env::var("BIGA_SMOLLM2").ok().filter(|path| Path::new(path).is_file());
@@ -312,8 +359,7 @@ fn ctrl_c_ends_a_run_with_statistics() {
             .unwrap();
     let mut first = [0];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut first).unwrap();
-    let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
-    assert!(kill.success());
+    interrupt(&child);
     let output = child.wait_with_output().unwrap();
     let stats = text(&output.stderr);
     assert_eq!(output.status.code(), Some(130), "{stats}");
