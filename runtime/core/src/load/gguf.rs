@@ -25,6 +25,8 @@ const MAX_DIMENSIONS: u32 = 4;
 const MAX_NAME_BYTES: u64 = 1 << 16;
 const DEFAULT_ALIGNMENT: u64 = 32;
 const MAX_ALIGNMENT: u64 = 1 << 20;
+/// What there is to do about a file that promises more bytes than it has: as a rule a download that stopped.
+const ENDS_EARLY: &str = "the file ends early; fetch it again";
 /// Name length, dimension count, type, offset: the least that describes a tensor.
 const MIN_TENSOR_BYTES: u64 = 8 + 4 + 4 + 8;
 
@@ -162,7 +164,7 @@ fn place(described: Vec<Described>, data: u64, alignment: u64, file_bytes: u64) 
         let range = data.checked_add(offset).and_then(|start| Some((start, start.checked_add(size)?)));
         let Some((start, end)) = range.filter(|&(_, end)| end <= file_bytes) else {
             let available = file_bytes.saturating_sub(data);
-            let bound = format!("must leave room for {size} bytes in {available} bytes of data");
+            let bound = format!("must leave room for {size} bytes in {available} bytes of data: {ENDS_EARLY}");
             return Err(malformed("data offset", offset, bound));
         };
         if let (Ok(start), Ok(end)) = (usize::try_from(start), usize::try_from(end)) {

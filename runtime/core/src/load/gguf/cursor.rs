@@ -1,5 +1,6 @@
 //! Reads little-endian values from a byte slice and says where it failed.
 
+use super::ENDS_EARLY;
 use crate::load::error::LoadError;
 
 /// A position in the file and the section that it is in.
@@ -45,7 +46,7 @@ impl<'a> Cursor<'a> {
     pub(super) fn take(&mut self, size_bytes: usize, what: &'static str) -> Result<&'a [u8], LoadError> {
         let end = self.position.checked_add(size_bytes);
         let Some((end, taken)) = end.and_then(|end| Some((end, self.bytes.get(self.position..end)?))) else {
-            let bound = format!("but only {} bytes are left in the file", self.remaining());
+            let bound = format!("but only {} bytes are left: {ENDS_EARLY}", self.remaining());
             return Err(self.malformed(self.offset(), what, format!("{size_bytes} bytes long"), bound));
         };
         self.position = end;
@@ -71,10 +72,10 @@ impl<'a> Cursor<'a> {
         let at = self.offset();
         let count = self.u64(what)?;
         let fits = (self.remaining() as u64).checked_div(min_bytes).unwrap_or(0);
-        let max = max.min(fits);
         match usize::try_from(count) {
-            Ok(items) if count <= max => Ok(items),
-            _ => Err(self.malformed(at, what, count, format!("at most {max}, as far as the file goes"))),
+            Ok(items) if count <= max.min(fits) => Ok(items),
+            _ if count > max => Err(self.malformed(at, what, count, format!("at most {max}"))),
+            _ => Err(self.malformed(at, what, count, format!("at most {fits} can follow: {ENDS_EARLY}"))),
         }
     }
 
