@@ -1,5 +1,7 @@
 //! Sizes and durations as people write and read them.
 
+pub(crate) use biga::size::bytes;
+
 /// Reads `8G`, `512MiB`, `1.5g`, `1000000`: powers of 1024, as memory is counted.
 pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
     let text = text.trim();
@@ -19,18 +21,6 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         return Err(format!("{text:?} is outside 1 byte to 1024 TiB"));
     }
     Ok(bytes as u64)
-}
-
-/// `93.5 MiB`.
-pub(crate) fn bytes(n: u64) -> String {
-    let mut value = n as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
 }
 
 /// `12.3 GB/s` for 12.3e9 and `B/s`: powers of 1000, as rates are counted.
@@ -57,7 +47,7 @@ pub(crate) fn seconds(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes, parse_bytes, rate, seconds};
+    use super::{parse_bytes, rate, seconds};
 
     #[test]
     fn sizes_are_read() {
@@ -71,7 +61,6 @@ mod tests {
 
     #[test]
     fn values_are_shown() {
-        assert_eq!((bytes(1023), bytes(98 << 20)), ("1023 B".to_owned(), "98.0 MiB".to_owned()));
         assert_eq!((rate(1.23e10, "B/s"), rate(5.0, "B/s")), ("12.3 GB/s".to_owned(), "5.0 B/s".to_owned()));
         assert_eq!((seconds(0.0042), seconds(3.0)), ("4.20 ms".to_owned(), "3.00 s".to_owned()));
     }

@@ -124,6 +124,7 @@ fn limits_are_named_with_both_values() {
     check_refused(&["logits", &llama(), "--tokens", "1,2,3", "-c", "2", "-o", "/dev/null"], 2, &["3 tokens", "2"]);
     check_refused(&["logits", &llama(), "--tokens", "511,512", "-o", "/dev/null"], 2, &["512", "vocabulary"]);
     check_refused(&["bench", &llama(), "-p", "300", "-n", "0"], 2, &["300", "256"]);
+    check_refused(&["plan", &llama(), "--memory-limit", "64K"], 1, &["the 64.0 KiB available", "raise --memory-limit"]);
     check_refused(&["bench", &llama(), "-p", "0", "-n", "0"], 2, &["nothing to measure"]);
 }
 

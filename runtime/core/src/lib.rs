@@ -26,6 +26,9 @@ pub mod sample;
 // A prompt becomes a text.
 pub mod generate;
 
+// Sizes in words, for errors and tables.
+pub mod size;
+
 mod error;
 
 pub use allocate::Engine;

@@ -353,16 +353,19 @@ fn no_plan(decision: &Decision<'_>, reserves: &Reserves, failure: Failure) -> Pl
     let nearest = (0..budgets.len()).filter(short).min_by_key(|&device| needed(device) - budgets[device]);
     let nearest = nearest.unwrap_or(0);
     let remedy = if reserves.bytes[nearest] > needed(nearest) / 2 {
-        "take fewer tokens or outputs in a step, a smaller context (-c), or raise --memory-limit"
+        "take fewer tokens or outputs in a step, or a smaller context (-c)"
     } else if kv > needed(nearest) / 2 {
         "take a smaller context (-c), fewer sequences or --kv-type q8_0"
     } else {
-        "take a smaller quantisation of the model, a smaller context (-c), or raise --memory-limit"
+        "take a smaller quantisation of the model, or a smaller context (-c)"
     };
+    let info = &inputs.topology.devices[nearest];
+    let limited = budgets[nearest] < info.memory_bytes;
+    let remedy = if limited { format!("raise --memory-limit, or {remedy}") } else { remedy.to_owned() };
     PlanError::DoesNotFit {
-        device: inputs.topology.devices[nearest].id.to_string(),
+        device: info.id.to_string(),
         needed_bytes: needed(nearest),
         available_bytes: budgets[nearest],
-        remedy: remedy.to_owned(),
+        remedy,
     }
 }

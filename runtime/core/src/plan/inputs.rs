@@ -14,6 +14,7 @@ use super::{
 use crate::{
     load::graph::{Dependency, Graph, OpId},
     probe::Topology,
+    size,
 };
 
 /// Largest op dimension and count that is believed; products of three stay far inside 64 bits.
@@ -86,10 +87,8 @@ impl Inputs {
         let too_large = node.weights.iter().map(|weight| self.weight_bytes[weight.0][device]).max().unwrap_or(0);
         let query = |kv| {
             if too_large > info.max_allocation_bytes {
-                let most = info.max_allocation_bytes;
-                return Err(format!(
-                    "a weight of {too_large} bytes is larger than its largest allocation, {most} bytes"
-                ));
+                let (weight, most) = (size::bytes(too_large), size::bytes(info.max_allocation_bytes));
+                return Err(format!("a weight of {weight} is larger than its largest allocation, {most}"));
             }
             let query = OpQuery { kind: &node.op.kind, weights: &dtypes, kv };
             request.capabilities.supports(info.id, &query).map_err(|unsupported| unsupported.cause)

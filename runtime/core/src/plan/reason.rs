@@ -8,7 +8,7 @@ use super::{
     rules::{Want, why_missing},
     types::{Fallback, Phase, PhasePlan, Reason},
 };
-use crate::load::graph::OpId;
+use crate::{load::graph::OpId, size};
 
 /// What happened when every possible wish was taken as a must.
 #[derive(Clone, Debug)]
@@ -92,7 +92,7 @@ impl Verdict<'_> {
         let wanted = wanted_devices(want);
         let short = self.overflow.and_then(|overflow| wanted.clone().find_map(|device| overflow.short(device)));
         if let Some((needed, available)) = short {
-            return format!("does not fit: {needed} bytes needed, {available} available");
+            return format!("does not fit: {}", size::shortage(needed, available));
         }
         let layer = decision.kv.iter().find(|layer| layer.ops.contains(&op));
         let home = layer.map(|layer| self.devices[layer.variable]);
@@ -105,7 +105,7 @@ impl Verdict<'_> {
         });
         match elsewhere {
             Some((id, (needed, available))) => {
-                format!("another device does not fit: {needed} bytes needed on {id}, {available} available")
+                format!("another device does not fit: {} on {id}", size::shortage(needed, available))
             }
             None => "its layer's other ops cannot follow it there".to_owned(),
         }
@@ -182,7 +182,7 @@ pub(super) fn refuse_overflow(decision: &Decision<'_>, overflow: &Overflow) -> O
             let device = overflow.devices.get(variable).copied();
             let device = device.or_else(|| wanted_devices(want).find(|&device| overflow.short(device).is_some()));
             if let Some((needed, available)) = device.and_then(|device| overflow.short(device)) {
-                let cause = format!("does not fit: {needed} bytes needed, {available} available");
+                let cause = format!("does not fit: {}", size::shortage(needed, available));
                 return Some(strict(decision, op, want, cause));
             }
         }

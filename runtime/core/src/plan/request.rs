@@ -5,7 +5,7 @@ use std::{fmt, ops::RangeInclusive, str::FromStr};
 use biga_hal::{DType, DeviceId, DeviceKind, OpClass, OpQuery, Unsupported, WeightShape};
 
 use super::types::{Limits, Phase};
-use crate::{ErrorKind, load::graph::Graph, probe::Topology};
+use crate::{ErrorKind, load::graph::Graph, probe::Topology, size};
 
 /// How devices are chosen where no rule says otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -191,7 +191,7 @@ pub enum PlanError {
         causes: String,
     },
     /// It does not fit anywhere.
-    #[error("the model does not fit: {needed_bytes} bytes needed, {available_bytes} available on {device}; {remedy}")]
+    #[error("the model does not fit: {} on {device}; {remedy}", size::shortage(*needed_bytes, *available_bytes))]
     DoesNotFit {
         /// The device that comes nearest.
         device: String,

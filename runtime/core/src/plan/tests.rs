@@ -202,7 +202,15 @@ fn what_fits_nowhere_is_refused_with_numbers() {
         panic!("it cannot fit")
     };
     assert!(needed_bytes > available_bytes && available_bytes <= 1 << 20);
-    assert!(remedy.contains("--kv-type q8_0"), "{remedy}");
+    assert!(remedy.contains("--kv-type q8_0") && !remedy.contains("--memory-limit"), "{remedy}");
+}
+
+#[test]
+fn a_limit_that_is_too_small_is_what_to_raise() {
+    let refused = Setup::tiny().plan(|request| request.memory_limit = Some(1 << 20)).unwrap_err().to_string();
+    for words in ["does not fit: ", " MiB more than the 1.0 MiB available on ", "; raise --memory-limit, or take "] {
+        assert!(refused.contains(words), "{words:?} is not in {refused}");
+    }
 }
 
 #[test]
