@@ -80,6 +80,7 @@ fn a_wrong_command_line_is_bad_usage() {
     check_refused(&["run", &llama(), "-p", "hi", "--quantize", "int3"], 2, &["int3", "int8, int4"]);
     check_refused(&["run", &llama(), "-p", "hi", "--memory-limit", "8X"], 2, &["unit"]);
     check_refused(&["run", &llama(), "-p", "hi", "--place", "attention"], 2, &["attention"]);
+    check_refused(&["plan", &llama(), "--place", "ffn:0-99=cpu"], 2, &["ffn:0-99=cpu", "layer 99", "2 layers"]);
     check_refused(&["run", &llama(), "-p", "hi", "--cpu-kernels", "mmx"], 2, &["mmx", "auto, reference, portable"]);
     check_refused(&["run", &llama(), "-p", "hi", "-f", "x"], 2, &["--file"]);
 }

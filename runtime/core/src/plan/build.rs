@@ -27,7 +27,7 @@ impl Plan {
     ///
     /// # Errors
     /// [`PlanError`]: a wish that cannot be met under `strict`, an op that no device can run, a model that
-    /// does not fit, a rule that names nothing.
+    /// does not fit, a rule that names nothing or a layer that is not there.
     pub fn build(request: &PlanRequest<'_>) -> Result<Plan, PlanError> {
         solve_inputs(&Arc::new(Inputs::of(request)?))
     }

@@ -4,7 +4,10 @@
 //! op: a weight has one home. An instance without weights has a variable of its own. One further variable
 //! per layer decides the home and format of its KV.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
+};
 
 use biga_hal::{Bucket, DType, OpClass};
 
@@ -417,7 +420,19 @@ impl Ticks {
     }
 }
 
+/// Refuses rules for layers beyond the last: whoever writes `ffn:0-99=cpu` has another model in mind.
+fn check_layers(inputs: &Inputs) -> Result<(), PlanError> {
+    let n_layers = inputs.graph.ops().filter_map(|(_, node)| node.op.layer).max().map_or(0, |last| last + 1);
+    for rule in &inputs.rules {
+        if let Some(&layer) = rule.layers.as_ref().map(RangeInclusive::end).filter(|&&last| last >= n_layers) {
+            return Err(PlanError::NoSuchLayer { rule: rule.to_string(), layer, n_layers });
+        }
+    }
+    Ok(())
+}
+
 fn wants(inputs: &Inputs) -> Result<Vec<Option<Want>>, PlanError> {
+    check_layers(inputs)?;
     let mut wants = Vec::with_capacity(inputs.graph.len() * 2);
     let mut used = vec![false; inputs.rules.len()];
     for (_, node) in inputs.graph.ops() {

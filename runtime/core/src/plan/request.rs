@@ -149,6 +149,16 @@ pub enum PlanError {
         /// As typed.
         rule: String,
     },
+    /// A rule for layers that this model does not have.
+    #[error("placement rule {rule:?} names layer {layer}, this model has {n_layers} layers, counted from 0")]
+    NoSuchLayer {
+        /// As typed.
+        rule: String,
+        /// The last layer that it names.
+        layer: usize,
+        /// Layers of the model.
+        n_layers: usize,
+    },
     /// A limit of the request that must be at least one.
     #[error("{what}: 0 asked, at least 1")]
     Zero {
@@ -221,6 +231,7 @@ impl PlanError {
             PlanError::UnknownPolicy { .. }
             | PlanError::BadRule { .. }
             | PlanError::RuleMatchesNothing { .. }
+            | PlanError::NoSuchLayer { .. }
             | PlanError::Zero { .. }
             | PlanError::Limit { .. } => ErrorKind::Usage,
             PlanError::Strict { .. } | PlanError::NoDevice => ErrorKind::DeviceUnavailable,

@@ -137,7 +137,12 @@ fn a_rule_edits_a_plan_and_later_rules_win() {
     let on_cpu: Vec<_> = ops_on(&again, Phase::Decode, ON_CPU).collect();
     assert_eq!(on_cpu.iter().filter(|name| **name == "attention").count(), 1);
     assert_eq!(again.rules().len(), 2);
-    assert!(matches!(plan.place("attention:9=cpu"), Err(PlanError::RuleMatchesNothing { .. })));
+    assert!(matches!(plan.place("tail=cpu"), Err(PlanError::RuleMatchesNothing { .. })));
+    for (rule, layer) in [("attention:9=cpu", 9), ("ffn:0-99=cpu", 99), ("ffn:1-2=cpu", 2)] {
+        let expected = PlanError::NoSuchLayer { rule: rule.to_owned(), layer, n_layers: 2 };
+        assert_eq!(plan.place(rule), Err(expected));
+    }
+    assert!(plan.place("ffn:0-1=cpu").is_ok());
     assert!(matches!(plan.place("attention"), Err(PlanError::BadRule { .. })));
 }
 
