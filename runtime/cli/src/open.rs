@@ -116,7 +116,10 @@ fn open_devices(args: &MachineArgs, strict: bool) -> anyhow::Result<OpenDevices>
 
 fn missing(name: &str, cause: &str, strict: bool) -> anyhow::Result<()> {
     if strict {
-        return Err(CliError::DeviceUnavailable(format!("device {name} is not available: {cause}")).into());
+        return Err(CliError::DeviceUnavailable(format!(
+            "device {name} is not available: {cause}; drop --strict to go on without it, `biga probe` lists devices"
+        ))
+        .into());
     }
     eprintln!("biga: warning: device {name} is not available: {cause}");
     Ok(())

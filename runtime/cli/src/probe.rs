@@ -60,7 +60,8 @@ fn named_or_all(topology: &Topology, names: &[String]) -> anyhow::Result<Topolog
     let selection = topology.select(names);
     match selection.missing.first() {
         Some((name, cause)) => {
-            Err(crate::exit::CliError::DeviceUnavailable(format!("no device {name}: {cause}")).into())
+            let words = format!("no device {name}: {cause}; `biga probe` without --device lists all");
+            Err(crate::exit::CliError::DeviceUnavailable(words).into())
         }
         None => Ok(selection.topology),
     }

@@ -147,11 +147,15 @@ fn a_file_that_is_no_model_is_bad_input() {
 #[test]
 fn a_missing_device_is_refused_when_strict_and_named_otherwise() {
     let missing = "no-such-gpu";
-    check_refused(&["plan", &llama(), "--device", missing, "--strict"], 4, &[missing, "cpu"]);
+    check_refused(
+        &["plan", &llama(), "--device", missing, "--strict"],
+        4,
+        &[missing, "cpu", "drop --strict", "`biga probe`"],
+    );
     let output = run(&["plan", &llama(), "--device", missing]);
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stderr).contains(missing));
-    check_refused(&["probe", "--device", missing], 4, &[missing]);
+    check_refused(&["probe", "--device", missing], 4, &[missing, "`biga probe` without --device"]);
 }
 
 #[test]
@@ -160,7 +164,11 @@ fn strict_hybrid_without_an_npu_names_the_cause() {
         eprintln!("skipped: this machine has an accelerator");
         return;
     }
-    check_refused(&["plan", &llama(), "--policy", "hybrid", "--strict"], 4, &["strict", "wanted"]);
+    check_refused(
+        &["plan", &llama(), "--policy", "hybrid", "--strict"],
+        4,
+        &["drop --strict", "`biga probe`", "wanted"],
+    );
     check_refused(
         &["plan", &llama(), "--place", "attention=npu", "--strict"],
         4,

@@ -181,7 +181,10 @@ pub enum PlanError {
     #[error("no device takes part")]
     NoDevice,
     /// `--strict`, and something would not run where it was asked to.
-    #[error("strict placement refused: {op} wanted {wanted}: {cause}{also}")]
+    #[error(
+        "strict placement refused: {op} wanted {wanted}: {cause}{also}; drop --strict to run it elsewhere, \
+         `biga probe` shows what each device lacks"
+    )]
     Strict {
         /// First op that would fall back.
         op: String,

@@ -112,7 +112,8 @@ fn hybrid_without_an_npu_falls_back_with_the_cause_or_refuses() {
     let refused = setup.plan(|request| (request.policy, request.strict) = (Policy::Hybrid, true)).unwrap_err();
     assert_eq!(
         refused.to_string(),
-        "strict placement refused: kv_append of layer 0 wanted npu: no NPU: no amdxdna driver"
+        "strict placement refused: kv_append of layer 0 wanted npu: no NPU: no amdxdna driver; \
+         drop --strict to run it elsewhere, `biga probe` shows what each device lacks"
     );
     assert_eq!(refused.kind(), crate::ErrorKind::DeviceUnavailable);
 }
