@@ -71,6 +71,7 @@ pub(super) fn memory(
     let add = |sum: &mut u64, bytes: u64| *sum = sum.saturating_add(bytes);
     for home in weights {
         add(&mut memory[home.device].weights_bytes, home.resident_bytes);
+        add(&mut memory[home.device].in_place_bytes, home.in_place_bytes);
     }
     for group in kv {
         let blocks = kv_blocks(limits, group.window) as u64;

@@ -317,7 +317,9 @@ fn weight_homes(decision: &Decision<'_>, devices: &[usize]) -> Vec<WeightHome> {
     let of = |(weight, home): (usize, &Option<usize>)| {
         // A weight that no op uses is loaded nowhere.
         let resident_bytes = home.map_or(0, |device| inputs.weight_bytes[weight][device]);
-        WeightHome { weight: WeightId(weight), device: home.unwrap_or(0), resident_bytes }
+        let in_place = home.is_some() && resident_bytes == 0;
+        let in_place_bytes = if in_place { inputs.weights[weight].file_bytes } else { 0 };
+        WeightHome { weight: WeightId(weight), device: home.unwrap_or(0), resident_bytes, in_place_bytes }
     };
     home.iter().enumerate().map(of).collect()
 }

@@ -246,9 +246,14 @@ impl Explain<'_> {
     fn memory(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let plan = self.0;
         let cells = plan.devices.iter().zip(&plan.memory).map(|(device, used)| {
-            let sizes = [used.weights_bytes, used.kv_bytes, used.values_bytes, used.other_bytes, used.total_bytes()];
+            let weights = match (used.weights_bytes, used.in_place_bytes) {
+                (own, 0) => mib(own),
+                (0, in_place) => format!("in place, {}", mib(in_place)),
+                (own, in_place) => format!("{} + in place, {}", mib(own), mib(in_place)),
+            };
+            let sizes = [used.kv_bytes, used.values_bytes, used.other_bytes, used.total_bytes(), device.budget_bytes];
             let name = format!("{} ({})", device.id(), device.info.name);
-            std::iter::once(name).chain(sizes.map(mib)).chain([mib(device.budget_bytes)]).collect()
+            [name, weights].into_iter().chain(sizes.map(mib)).collect()
         });
         table(f, &["memory, MiB", "weights", "kv", "values", "other", "total", "budget"], cells.collect())
     }

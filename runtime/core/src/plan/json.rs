@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! { "version": 1, "model", "policy", "rules": [text], "strict", "optimal", "gap", "limits": {...},
-//!   "devices":   [ { "id", "name", "kind", "budget_bytes", "measured", "memory": {weights,kv,values,other}_bytes } ],
+//!   "devices":   [ { "id", "name", "kind", "budget_bytes", "measured", "memory": {weights,in_place,kv,values,other}_bytes } ],
 //!   "kv":        [ { "layers": [n], "home": id, "accessors": [id], "dtype", "window": n | null } ],
 //!   "fallbacks": [ { "op", "phase", "wanted", "ran_on", "cause", "count" } ],
 //!   "phases":    [ { "phase", "bucket": {tokens, sequences, outputs}, "predicted_s", "limit_s",

@@ -46,6 +46,20 @@ const ON_NPU: usize = 1;
 const ON_CPU: usize = 2;
 
 #[test]
+fn weights_read_in_place_are_shown_but_take_no_memory() {
+    let setup = Setup::tiny();
+    let plan = setup.plan(|request| request.policy = Policy::Cpu).unwrap();
+    let weights: u64 = setup.weights.iter().map(|weight| weight.file_bytes).sum();
+    let used = plan.memory[ON_CPU];
+    assert_eq!((used.weights_bytes, used.in_place_bytes), (0, weights));
+    assert_eq!(used.total_bytes(), used.kv_bytes + used.values_bytes + used.other_bytes);
+    let shown = plan.explain().to_string();
+    assert!(shown.contains(&format!("in place, {:.1} ", weights as f64 / (1 << 20) as f64)), "{shown}");
+    let on_gpu = setup.plan(|request| request.policy = Policy::Gpu).unwrap();
+    assert!(on_gpu.memory.iter().all(|used| used.in_place_bytes == 0));
+}
+
+#[test]
 fn policy_gpu_leaves_only_sampling_to_the_host() {
     let setup = Setup::tiny();
     let plan = setup.plan(|request| (request.policy, request.strict) = (Policy::Gpu, true)).unwrap();

@@ -189,6 +189,8 @@ pub struct WeightHome {
     pub device: usize,
     /// Bytes in that device's memory; 0 where the mapped file is read in place.
     pub resident_bytes: u64,
+    /// Bytes that the device reads where the loader left them, as a rule in the mapped file; 0 where it has its own.
+    pub in_place_bytes: u64,
 }
 
 /// Layers whose KV shares one block table: same home, format, window and geometry.
@@ -220,6 +222,9 @@ impl KvGroup {
 pub struct MemoryUse {
     /// Resident weights.
     pub weights_bytes: u64,
+    /// Weights read where the loader left them, as a rule in the mapped file. Not in the sum: the plan takes no
+    /// memory for them.
+    pub in_place_bytes: u64,
     /// KV blocks for all sequences at full length.
     pub kv_bytes: u64,
     /// Arenas.
@@ -229,7 +234,7 @@ pub struct MemoryUse {
 }
 
 impl MemoryUse {
-    /// The sum.
+    /// The sum of what the plan takes.
     pub fn total_bytes(&self) -> u64 {
         self.weights_bytes + self.kv_bytes + self.values_bytes + self.other_bytes
     }
