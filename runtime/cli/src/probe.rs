@@ -96,7 +96,10 @@ fn device_text(text: &mut String, info: &DeviceInfo) {
         let _ = writeln!(text, "  {name:<22} {value}");
     };
     fact("kind", &kind.unwrap_or_default());
-    fact("driver", &info.driver);
+    // The CPU has no driver: there its instruction sets stand for one, and they are among its facts.
+    if info.facts.iter().all(|(_, value)| *value != info.driver) {
+        fact("driver", &info.driver);
+    }
     fact("memory", &size::bytes(info.memory_bytes));
     fact("largest allocation", &size::bytes(info.max_allocation_bytes));
     fact("host sees its memory", if info.host_visible { "yes" } else { "no" });

@@ -181,7 +181,9 @@ fn strict_hybrid_without_an_npu_names_the_cause() {
 #[test]
 fn a_probe_lists_the_cpu_and_explains_absences() {
     let shown = check_done(&["probe"]);
-    assert!(shown.contains("cpu: ") && shown.contains("threads"), "{shown}");
+    let cpu = shown.split("\n\n").find(|device| device.starts_with("cpu: ")).expect("the CPU is shown");
+    assert!(cpu.contains("threads") && cpu.contains("instruction sets"), "{cpu}");
+    assert!(!cpu.contains("driver"), "its instruction sets stand there a second time: {cpu}");
     let json = check_json(&["probe", "--json", "-t", "3"]);
     assert_eq!(json["version"], 1);
     let cpu = json["devices"].as_array().unwrap().iter().find(|device| device["id"] == "cpu").unwrap();
