@@ -8,7 +8,7 @@ use biga::{
     plan::{PlaceRule, Policy},
 };
 use biga_cpu::Kernels;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, builder::NonEmptyStringValueParser};
 
 use crate::size;
 
@@ -61,7 +61,7 @@ pub(crate) struct ProbeArgs {
 pub(crate) struct MachineArgs {
     /// A device that takes part: cpu, npu, vulkan:N, or a part of a Vulkan device's or driver's name.
     /// Repeatable. The CPU always takes part, as the last resort.
-    #[arg(long = "device", value_name = "NAME", value_delimiter = ',')]
+    #[arg(long = "device", value_name = "NAME", value_delimiter = ',', value_parser = NonEmptyStringValueParser::new())]
     pub(crate) devices: Vec<String>,
     /// Threads of the CPU device, at most four for each usable core; one for each if not given.
     #[arg(short, long, value_name = "N", value_parser = positive(1024), allow_negative_numbers = true)]
@@ -115,7 +115,7 @@ pub(crate) struct RunArgs {
     #[arg(long)]
     pub(crate) stats: bool,
     /// A text that ends the generation; it is not shown. Repeatable.
-    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true, value_parser = NonEmptyStringValueParser::new())]
     pub(crate) stop: Vec<String>,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,

@@ -56,7 +56,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let options = GenerateOptions {
         max_tokens: args.n_predict,
         sampling,
-        stop_strings: args.stop.iter().filter(|stop| !stop.is_empty()).cloned().collect(),
+        stop_strings: args.stop.clone(),
         end_tokens: tokenizer.eos_ids().to_vec(),
     };
     generate_to_stdout(&mut engine, tokenizer, &ids, &options, stop, args)

@@ -83,6 +83,9 @@ fn a_wrong_command_line_is_bad_usage() {
     check_refused(&["plan", &llama(), "--place", "ffn:0-99=cpu"], 2, &["ffn:0-99=cpu", "layer 99", "2 layers"]);
     check_refused(&["run", &llama(), "-p", "hi", "--cpu-kernels", "mmx"], 2, &["mmx", "auto, reference, portable"]);
     check_refused(&["run", &llama(), "-p", "hi", "-f", "x"], 2, &["--file"]);
+    check_refused(&["run", &llama(), "-p", "hi", "--stop", ""], 2, &["--stop"]);
+    check_refused(&["probe", "--device", ""], 2, &["--device"]);
+    check_refused(&["probe", "--device", "cpu,"], 2, &["--device"]);
 }
 
 #[test]
