@@ -70,8 +70,9 @@ pub(crate) struct MachineArgs {
     /// avx2, avx512.
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = kernels)]
     pub(crate) cpu_kernels: Kernels,
-    /// The file with this machine's measurements.
-    #[arg(long, value_name = "FILE", env = "BIGA_MACHINE_FILE")]
+    /// The file with this machine's measurements; BIGA_MACHINE_FILE names it for every command. `probe
+    /// --measure` makes it, with its folder.
+    #[arg(long, value_name = "FILE")]
     pub(crate) store: Option<PathBuf>,
 }
 

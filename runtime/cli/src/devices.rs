@@ -1,29 +1,32 @@
 //! The backends of this program, and the machine that they make.
 
-use std::{num::NonZero, path::PathBuf, sync::Arc, thread};
+use std::{env, num::NonZero, path::PathBuf, sync::Arc, thread};
 
 use biga::probe::{Machine, Measurements};
 use biga_cpu::{CpuBackend, CpuOptions};
 use biga_vulkan::VulkanBackend;
 
-use crate::{args::MachineArgs, exit::usage};
+use crate::{
+    args::MachineArgs,
+    exit::{input, usage},
+};
 
 /// More threads than this on a core only wait for each other: nothing can be learnt from such a run.
 const MAX_THREADS_PER_CORE: usize = 4;
 
 /// A machine with every backend registered and stored measurements applied. Gives the path of the
-/// measurements too, where there is one.
+/// measurements too, where there is one. `measuring` will make that file.
 ///
 /// # Errors
-/// Far more threads than cores.
-pub(crate) fn machine(args: &MachineArgs) -> anyhow::Result<(Machine, Option<PathBuf>)> {
+/// Far more threads than cores; a file of measurements that was typed and is not there.
+pub(crate) fn machine(args: &MachineArgs, measuring: bool) -> anyhow::Result<(Machine, Option<PathBuf>)> {
     if let Some(threads) = args.threads {
         check_threads(threads, thread::available_parallelism().map_or(1, NonZero::get))?;
     }
     let mut machine = Machine::new();
     machine.register(Arc::new(CpuBackend::new(CpuOptions { threads: args.threads, kernels: args.cpu_kernels })));
     machine.register(Arc::new(VulkanBackend::new()));
-    let path = args.store.clone().or_else(Measurements::default_path);
+    let path = store(args, measuring)?;
     if let Some(path) = &path {
         let (measurements, warning) = Measurements::load(path);
         if let Some(warning) = warning {
@@ -32,6 +35,17 @@ pub(crate) fn machine(args: &MachineArgs) -> anyhow::Result<(Machine, Option<Pat
         machine.set_measurements(measurements);
     }
     Ok((machine, path))
+}
+
+/// Where measurements are kept. What the environment names may not be there yet; what was typed is an input
+/// like any other file, unless it is about to be made.
+fn store(args: &MachineArgs, measuring: bool) -> anyhow::Result<Option<PathBuf>> {
+    if let Some(path) = args.store.as_ref().filter(|path| !measuring && !path.exists()) {
+        let path = path.display();
+        return Err(input(format!("no measurements in {path}: `biga probe --measure --store {path}` makes them")));
+    }
+    let named = || env::var_os("BIGA_MACHINE_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok(args.store.clone().or_else(named).or_else(Measurements::default_path))
 }
 
 /// Warns of more threads than cores, and refuses what cannot be meant.

@@ -99,7 +99,7 @@ fn warn_of_fallbacks(plan: &Plan) {
 }
 
 fn open_devices(args: &MachineArgs, strict: bool) -> anyhow::Result<OpenDevices> {
-    let (machine, _) = devices::machine(args)?;
+    let (machine, _) = devices::machine(args, false)?;
     let selection = machine.probe().select(&args.devices);
     for (name, cause) in &selection.missing {
         missing(name, cause, strict)?;

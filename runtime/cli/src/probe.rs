@@ -20,7 +20,7 @@ use crate::{
 
 /// Runs the command.
 pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<Outcome> {
-    let (mut machine, path) = devices::machine(&args.machine)?;
+    let (mut machine, path) = devices::machine(&args.machine, args.measure)?;
     let npu = NpuReport::look(std::path::Path::new("/"));
     let mut topology = machine.probe();
     let mut failures = Vec::new();

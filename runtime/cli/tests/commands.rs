@@ -200,6 +200,8 @@ fn measurements_are_stored_and_used() {
     let folder = tempfile::tempdir().unwrap();
     let store = folder.path().join("new/machine.json");
     let store = store.to_str().unwrap();
+    check_refused(&["probe", "--store", store], 3, &[store, "`biga probe --measure --store"]);
+    check_refused(&["plan", &llama(), "--store", store], 3, &[store, "`biga probe --measure --store"]);
     let arguments = ["probe", "--measure", "--json", "--device", "cpu", "--store", store];
     let measured = check_json(&arguments);
     assert_eq!(measured["devices"][0]["rates"]["measured"], true, "{measured}");
