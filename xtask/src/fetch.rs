@@ -28,8 +28,8 @@ use model::Registry;
 /// Which model.
 #[derive(clap::Args)]
 pub(crate) struct Options {
-    /// smollm2 (98 MB), gemma3-270m (253 MB), tinyllama (323 MB) or qwen2.5-1.5b-coder (1.1 GB);
-    /// or vocab-vectors (77 MB), vocabularies with test vectors
+    /// smollm2 (98 MB), gemma3-270m (253 MB) or qwen2.5-1.5b-coder (1.1 GB); tinyllama (323 MB), whose Q2_K and
+    /// IQ2_XXS tensors biga refuses yet; or vocab-vectors (77 MB), vocabularies with test vectors
     model: String,
 }
 
