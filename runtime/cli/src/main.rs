@@ -16,6 +16,7 @@ mod placements;
 mod progress;
 mod size;
 mod stats;
+mod text;
 
 mod bench;
 mod logits;

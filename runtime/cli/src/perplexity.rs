@@ -24,6 +24,7 @@ use crate::{
     output::{self, JSON_VERSION},
     placements,
     progress::Bar,
+    text,
 };
 use state::State;
 
@@ -145,8 +146,7 @@ fn running(total: Score, scored: usize, n_windows: usize) -> String {
 /// The text without its last line end, as llama.cpp reads files.
 fn text(path: &Path) -> anyhow::Result<String> {
     let bytes = fs::read(path).map_err(|error| input(format!("cannot read {}: {error}", path.display())))?;
-    let mut text =
-        String::from_utf8(bytes).map_err(|error| input(format!("{} is no utf-8 text: {error}", path.display())))?;
+    let mut text = text::of_bytes(bytes, &path.display().to_string())?;
     if text.ends_with('\n') {
         text.pop();
     }

@@ -24,7 +24,7 @@ use crate::{
     exit::{Outcome, input, usage},
     interrupt,
     open::{self, Needs},
-    output, stats,
+    output, size, stats, text,
 };
 
 /// A longer prompt than any context holds.
@@ -113,15 +113,14 @@ fn prompt(args: &RunArgs) -> anyhow::Result<String> {
     let prompt = match (&args.prompt, &args.file) {
         (Some(prompt), _) => prompt.clone(),
         (None, Some(path)) => {
-            let read = fs::File::open(path).and_then(read_text);
-            read.map_err(|error| input(format!("cannot read {}: {error}", path.display())))?
+            let name = path.display().to_string();
+            let file = fs::File::open(path).map_err(|error| unreadable(&name, &error))?;
+            read_text(file, &name)?
         }
         (None, None) if io::stdin().is_terminal() => {
             return Err(usage("no prompt: give -p TEXT, -f FILE, or a text on standard input"));
         }
-        (None, None) => {
-            read_text(io::stdin()).map_err(|error| input(format!("cannot read standard input: {error}")))?
-        }
+        (None, None) => read_text(io::stdin(), "standard input")?,
     };
     if prompt.trim().is_empty() {
         return Err(usage("the prompt is empty"));
@@ -129,13 +128,17 @@ fn prompt(args: &RunArgs) -> anyhow::Result<String> {
     Ok(prompt)
 }
 
-fn read_text(from: impl Read) -> io::Result<String> {
-    let mut text = String::new();
-    from.take(MAX_PROMPT_BYTES + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > MAX_PROMPT_BYTES {
-        return Err(io::Error::other(format!("longer than {MAX_PROMPT_BYTES} bytes")));
+fn read_text(from: impl Read, name: &str) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    from.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
+    if bytes.len() as u64 > MAX_PROMPT_BYTES {
+        return Err(input(format!("{name} is longer than {}", size::bytes(MAX_PROMPT_BYTES))));
     }
-    Ok(text)
+    text::of_bytes(bytes, name)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> anyhow::Error {
+    input(format!("cannot read {name}: {error}"))
 }
 
 /// The prompt's tokens: through the chat template if there is one and it is wanted.

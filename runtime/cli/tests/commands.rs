@@ -143,6 +143,11 @@ fn a_file_that_is_no_model_is_bad_input() {
         check_refused(&["plan", path.to_str().unwrap()], 3, &["gguf"]);
     }
     check_refused(&["run", &llama(), "-f", "/nonexistent/prompt"], 3, &["/nonexistent/prompt"]);
+    let latin = folder.path().join("latin1");
+    fs::write(&latin, b"gr\xfcn").unwrap();
+    let latin = latin.to_str().unwrap();
+    check_refused(&["run", &llama(), "-f", latin], 3, &[latin, "utf-8", "byte 2 is 0xfc"]);
+    check_refused(&["perplexity", &llama(), latin], 3, &[latin, "utf-8", "byte 2 is 0xfc"]);
     check_refused(&["run", &llama(), "-p", "hi"], 3, &["no tokenizer", "biga logits"]);
     check_refused(&["perplexity", &llama(), "/nonexistent/text"], 3, &["/nonexistent/text"]);
 }
