@@ -1,6 +1,6 @@
 //! The machine: a device that fails is left out and named, and measurements end up in the topology.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicBool};
 
 use biga::{
     hal::{Backend, Device, DeviceId, DeviceInfo, DeviceKind, Error, Result, Unavailable},
@@ -66,7 +66,9 @@ fn measured_rates_and_links_are_applied_to_the_same_devices() {
     let topology = machine.probe().select(&[named.clone().unwrap_or_else(|| "cpu".to_owned())]).topology;
     let open = machine.open(&topology).unwrap();
     let mut fractions = Vec::new();
-    let measured = measure(&open, &mut |progress| fractions.push(progress.fraction));
+    assert_eq!(measure(&open, &AtomicBool::new(true), &mut |progress| panic!("{progress:?}")), None);
+    let going_on = AtomicBool::new(false);
+    let measured = measure(&open, &going_on, &mut |progress| fractions.push(progress.fraction)).unwrap();
     assert_eq!(measured.failures, Vec::<String>::new());
     assert_eq!(measured.rates.len(), open.iter().len());
     assert!(fractions.is_sorted() && fractions.last() == Some(&1.0), "{fractions:?}");

@@ -13,6 +13,7 @@ use crate::{
     args::ProbeArgs,
     devices,
     exit::{Outcome, usage},
+    interrupt,
     output::{self, JSON_VERSION},
     progress::Bar,
     size,
@@ -28,9 +29,14 @@ pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<Outcome> {
         let path = path.ok_or_else(|| usage("nowhere to store measurements: set HOME, or name a file with --store"))?;
         let selection = named_or_all(&topology, &args.machine.devices)?;
         let opened = machine.open(&selection)?;
+        let stop = interrupt::watch()?;
         let bar = Bar::new("measuring");
-        let measured = biga::probe::measure(&opened, &mut |progress| bar.set(progress.fraction, &progress.what));
+        let measured = biga::probe::measure(&opened, stop, &mut |progress| bar.set(progress.fraction, &progress.what));
         drop(bar);
+        let Some(measured) = measured else {
+            eprintln!("interrupted; nothing was stored in {}", path.display());
+            return Ok(Outcome::Interrupted);
+        };
         let (mut store, _) = Measurements::load(&path);
         store.update(&selection, &measured);
         if let Some(aside) = store.save(&path).context("measuring is done but was not kept")? {

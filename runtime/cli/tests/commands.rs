@@ -319,6 +319,23 @@ fn ctrl_c_ends_a_prompt_between_its_steps() {
 }
 
 #[test]
+fn an_interrupted_measuring_stores_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = folder.path().join("machine.json");
+    let child = command(&["probe", "--measure", "--device", "cpu", "--store", store.to_str().unwrap()])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    interrupt(&child);
+    let output = child.wait_with_output().unwrap();
+    let message = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{message}");
+    assert!(message.contains("interrupted; nothing was stored in ") && !store.exists(), "{message}");
+    assert!(output.stdout.is_empty(), "{}", text(&output.stdout));
+}
+
+#[test]
 fn a_second_ctrl_c_ends_at_once() {
     let ids = vec!["1"; 256].join(",");
     let mut child = command(&["logits", &llama(), "--device", "cpu", "--tokens", &ids, "-o", "/dev/stdout"])

@@ -5,7 +5,10 @@
 //! round is two crossings. What could not be measured is reported and keeps its default.
 
 use std::{
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -49,8 +52,14 @@ const LINK_TIME: Duration = Duration::from_millis(300);
 /// Most rounds of one link.
 const MAX_ROUNDS: usize = 2000;
 
-/// Measures every open device and every pair of them.
-pub fn measure(devices: &OpenDevices, progress: &mut dyn FnMut(&MeasureProgress)) -> Measured {
+/// Measures every open device and every pair of them; `None` once the caller's flag is set, which is looked at
+/// between two measurements.
+pub fn measure(
+    devices: &OpenDevices,
+    interrupt: &AtomicBool,
+    progress: &mut dyn FnMut(&MeasureProgress),
+) -> Option<Measured> {
+    let interrupted = || interrupt.load(Ordering::Relaxed);
     let all: Vec<&Arc<dyn Device>> = devices.iter().map(|(_, device)| device).collect();
     let pairs: Vec<(usize, usize)> = (0..all.len()).flat_map(|to| (0..to).map(move |from| (from, to))).collect();
     let n_steps = (all.len() * Measurement::ALL.len() + pairs.len()) as f64;
@@ -60,6 +69,9 @@ pub fn measure(devices: &OpenDevices, progress: &mut dyn FnMut(&MeasureProgress)
         let info = device.info();
         let mut step = |what: Measurement| {
             let words = format!("{}: {}", info.id, words(what));
+            if interrupted() {
+                return Err(format!("{words}: interrupted"));
+            }
             let value = device.measure(what, &mut |part| {
                 progress(&MeasureProgress { what: words.clone(), fraction: (done + part.clamp(0.0, 1.0)) / n_steps });
             });
@@ -79,6 +91,9 @@ pub fn measure(devices: &OpenDevices, progress: &mut dyn FnMut(&MeasureProgress)
         }
     }
     for (from, to) in pairs {
+        if interrupted() {
+            break;
+        }
         let what = format!("{} to {}", all[from].info().id, all[to].info().id);
         progress(&MeasureProgress { what: what.clone(), fraction: done / n_steps });
         match measure_link(all[from], all[to]) {
@@ -87,8 +102,11 @@ pub fn measure(devices: &OpenDevices, progress: &mut dyn FnMut(&MeasureProgress)
         }
         done += 1.0;
     }
+    if interrupted() {
+        return None;
+    }
     progress(&MeasureProgress { what: "done".to_owned(), fraction: 1.0 });
-    measured
+    Some(measured)
 }
 
 fn words(what: Measurement) -> &'static str {
