@@ -51,12 +51,7 @@ impl Cache {
     /// # Errors
     /// If it cannot be made.
     pub(crate) fn scratch(&self, name: &str) -> Result<Scratch> {
-        let path = self.path(format!(".{name}.{}", std::process::id()));
-        if path.exists() {
-            fs::remove_dir_all(&path)?;
-        }
-        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        Ok(Scratch { path })
+        Scratch::inside(&self.folder, name)
     }
 }
 
@@ -66,6 +61,19 @@ pub(crate) struct Scratch {
 }
 
 impl Scratch {
+    /// A new one inside `parent`.
+    ///
+    /// # Errors
+    /// If it cannot be made.
+    pub(crate) fn inside(parent: &Path, name: &str) -> Result<Scratch> {
+        let path = parent.join(format!(".{name}.{}", std::process::id()));
+        if path.exists() {
+            fs::remove_dir_all(&path)?;
+        }
+        fs::create_dir_all(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Scratch { path })
+    }
+
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.path

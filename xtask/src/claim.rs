@@ -114,7 +114,7 @@ enum Phase {
 }
 
 /// What a subcommand found.
-enum Finding {
+pub(crate) enum Finding {
     /// A number, and a sentence about it.
     Value(f64, String),
     /// Why this machine cannot tell.
@@ -128,7 +128,7 @@ enum Finding {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let finding = match &options.what {
         What::Greedy { model } => engines::greedy(*model)?,
-        What::Perplexity { model, on, chunks } => engines::perplexity(*model, *on, *chunks)?,
+        What::Perplexity { model, on, chunks } => engines::perplexity(*model, *on, *chunks, None)?,
         What::Speed { phase, threads } => engines::speed(*phase, *threads)?,
         What::StrictExit => runs::strict_exit()?,
         What::Tests { package, filter, lavapipe } => runs::tests(package, filter, *lavapipe)?,
@@ -141,6 +141,14 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     };
     println!("{line}");
     Ok(ExitCode::SUCCESS)
+}
+
+/// Percent between SmolLM2's perplexity on lavapipe and llama.cpp's over a few windows, by the program `biga`.
+///
+/// # Errors
+/// If a program fails.
+pub(crate) fn perplexity_on_lavapipe(biga: PathBuf, chunks: u32) -> Result<Finding> {
+    engines::perplexity(Weights::Smollm2, On::Lavapipe, chunks, Some(biga))
 }
 
 /// The tests' own record of llama.cpp's texts; only its prompts are used here.

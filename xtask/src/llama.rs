@@ -11,7 +11,13 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use crate::{cache::Cache, debian, process};
+use crate::{
+    cache::{Cache, Scratch},
+    debian, process,
+};
+
+/// The file that [`Llama::expand`] writes.
+pub(crate) const EXPANDED: &str = "expanded.gguf";
 
 /// The root with the tools.
 pub(crate) struct Llama {
@@ -43,6 +49,9 @@ impl Llama {
     /// # Errors
     /// If it can neither be linked nor copied.
     pub(crate) fn import(&self, file: &Path) -> Result<String> {
+        if let Some(inside) = self.inside(file) {
+            return Ok(inside);
+        }
         let name = file.file_name().with_context(|| format!("{} has no file name", file.display()))?;
         let folder = self.root.join("models");
         fs::create_dir_all(&folder)?;
@@ -74,6 +83,27 @@ impl Llama {
         command.args(["--temp", "0", "--no-conversation", "--no-display-prompt", "--no-warmup", "--simple-io"]);
         let text = process::stdout_of(&mut command)?;
         Ok(without_end_mark(&text).to_owned())
+    }
+
+    /// A scratch folder with `expanded.gguf`: the same weights as F32 tensors, against which llama.cpp
+    /// keeps f32 activations; against quantised ones it rounds them to 8 bits.
+    ///
+    /// # Errors
+    /// If the tool fails.
+    pub(crate) fn expand(&self, model: &Path) -> Result<Scratch> {
+        let model = self.import(model)?;
+        let scratch = Scratch::inside(&self.root, "expand")?;
+        let to = self.inside(&scratch.path().join(EXPANDED)).context("the scratch folder is outside the root")?;
+        let mut command = Command::new("chroot");
+        command.arg(&self.root).args(["llama-quantize", "--allow-requantize", &model, &to, "F32"]);
+        process::output(&mut command)?;
+        Ok(scratch)
+    }
+
+    /// The path inside the root of a file that lies there.
+    fn inside(&self, file: &Path) -> Option<String> {
+        let inside = file.strip_prefix(&self.root).ok()?;
+        Some(format!("/{}", inside.display()))
     }
 
     /// Perplexity over the first `chunks` windows of `window` tokens: value and standard error.

@@ -1,7 +1,9 @@
 //! Our engine beside llama.cpp: same file, same machine, same run.
 
 use std::{
-    env, fs,
+    env,
+    fmt::Write as _,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -10,7 +12,14 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::{Finding, On, Phase, Weights, prompts, text_from};
-use crate::{biga_command, cache::Cache, claims::pack, fetch, llama::Llama, process};
+use crate::{
+    biga_command,
+    cache::Cache,
+    claims::pack,
+    fetch,
+    llama::{EXPANDED, Llama},
+    process,
+};
 
 /// Tokens of each compared text.
 const TEXT_TOKENS: u32 = 32;
@@ -41,8 +50,8 @@ struct Pair {
 }
 
 impl Pair {
-    /// The inner error says why this machine cannot compare.
-    fn open(weights: Weights) -> Result<std::result::Result<Pair, String>> {
+    /// With `biga` as our program, or else a release build. The inner error says why this machine cannot compare.
+    fn open(weights: Weights, biga: Option<PathBuf>) -> Result<std::result::Result<Pair, String>> {
         if pack::folder().is_some() {
             return Ok(Err("llama.cpp's Debian root is not part of a pack".to_owned()));
         }
@@ -56,13 +65,14 @@ impl Pair {
             None => fetch::ensure(&cache, weights.model())?,
         };
         let threads = std::thread::available_parallelism().map_or(1, |n| u32::try_from(n.get()).unwrap_or(u32::MAX));
-        Ok(Ok(Pair { biga: biga_command::build()?, llama, model, threads }))
+        let biga = biga.map_or_else(biga_command::build, Ok)?;
+        Ok(Ok(Pair { biga, llama, model, threads }))
     }
 }
 
 /// Counts the prompts on which both engines write the same greedy text.
 pub(super) fn greedy(weights: Weights) -> Result<Finding> {
-    let pair = match Pair::open(weights)? {
+    let pair = match Pair::open(weights, None)? {
         Ok(pair) => pair,
         Err(why) => return Ok(Finding::Unavailable(why)),
     };
@@ -88,9 +98,10 @@ pub(super) fn greedy(weights: Weights) -> Result<Finding> {
     Ok(Finding::Value(f64::from(same), detail))
 }
 
-/// The difference of the perplexities, in percent of llama.cpp's.
-pub(super) fn perplexity(weights: Weights, on: On, chunks: u32) -> Result<Finding> {
-    let pair = match Pair::open(weights)? {
+/// The difference of the perplexities, in percent of llama.cpp's with activations of the same type: 8-bit
+/// ones on the CPU, f32 ones on lavapipe.
+pub(super) fn perplexity(weights: Weights, on: On, chunks: u32, biga: Option<PathBuf>) -> Result<Finding> {
+    let pair = match Pair::open(weights, biga)? {
         Ok(pair) => pair,
         Err(why) => return Ok(Finding::Unavailable(why)),
     };
@@ -116,18 +127,24 @@ pub(super) fn perplexity(weights: Weights, on: On, chunks: u32) -> Result<Findin
     };
     let ours: Perplexity = serde_json::from_str(&process::stdout_of(&mut command)?)
         .context("biga perplexity --json wrote another shape than expected")?;
-    let (theirs, error) = pair.llama.perplexity(&pair.model, &file, WINDOW, chunks, pair.threads)?;
-    let percent = 100.0 * (ours.perplexity / theirs - 1.0).abs();
-    let detail = format!(
-        "{:.4} +/- {:.4}, llama-perplexity {theirs:.4} +/- {error:.4}, {chunks} windows of {WINDOW}",
-        ours.perplexity, ours.stderr
-    );
-    Ok(Finding::Value(percent, detail))
+    let rounded = pair.llama.perplexity(&pair.model, &file, WINDOW, chunks, pair.threads)?;
+    let percent = |theirs: f64| 100.0 * (ours.perplexity / theirs - 1.0).abs();
+    let mut detail = format!("{:.4} +/- {:.4}, {chunks} windows of {WINDOW}; ", ours.perplexity, ours.stderr);
+    let (theirs, error) = match on {
+        On::Cpu => rounded,
+        On::Lavapipe => {
+            let _ = write!(detail, "{:.3} % from llama-perplexity on the file itself; ", percent(rounded.0));
+            let expanded = pair.llama.expand(&pair.model)?;
+            pair.llama.perplexity(&expanded.path().join(EXPANDED), &file, WINDOW, chunks, pair.threads)?
+        }
+    };
+    let _ = write!(detail, "llama-perplexity {theirs:.4} +/- {error:.4}");
+    Ok(Finding::Value(percent(theirs), detail))
 }
 
 /// The ratio of the speeds.
 pub(super) fn speed(phase: Phase, threads: u32) -> Result<Finding> {
-    let pair = match Pair::open(Weights::Smollm2)? {
+    let pair = match Pair::open(Weights::Smollm2, None)? {
         Ok(pair) => pair,
         Err(why) => return Ok(Finding::Unavailable(why)),
     };

@@ -3,7 +3,11 @@
 use anyhow::{Result, bail};
 
 use super::{Context, Counts, Outcome, build, fuzz};
-use crate::{cache::Cache, debian, fetch, process, tidy, tools, workspace};
+use crate::{
+    cache::Cache,
+    claim::{self, Finding},
+    debian, fetch, process, tidy, tools, workspace,
+};
 
 /// One check.
 pub(crate) struct Step {
@@ -28,6 +32,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "tests", what: "every crate, without a GPU", run: tests },
     Step { name: "lavapipe-256", what: "Vulkan and end-to-end tests, subgroups of 8", run: lavapipe_wide },
     Step { name: "lavapipe-128", what: "Vulkan tests, subgroups of 4", run: lavapipe_narrow },
+    Step { name: "perplexity", what: "two windows on lavapipe, against llama.cpp", run: perplexity },
     Step { name: "example", what: "the documented example, outside the workspace", run: example },
     Step { name: "fuzz", what: "kept inputs again, then each target for a while", run: fuzz::run },
 ];
@@ -156,6 +161,23 @@ pub(crate) fn model_environment() -> Result<Vec<(&'static str, String)>> {
         None => eprintln!("BIGA_LLAMA_ROOT is not set for the tests: run `cargo xtask setup`"),
     }
     Ok(environment)
+}
+
+/// Two windows tell a wrong kernel; the claims tell the rest.
+fn perplexity(context: &mut Context) -> Result<Outcome> {
+    const PERCENT: f64 = 0.05;
+    built(context)?;
+    let biga = workspace::target_folder()?.join("debug/biga");
+    match claim::perplexity_on_lavapipe(biga, 2)? {
+        Finding::Unavailable(why) => Ok(Outcome::Unavailable(why)),
+        Finding::Value(percent, detail) if percent > PERCENT => {
+            bail!("{percent:.3} % apart, at most {PERCENT}: {detail}")
+        }
+        Finding::Value(percent, detail) => {
+            println!("{percent:.4} % apart: {detail}");
+            Ok(done(()))
+        }
+    }
 }
 
 fn example(_: &mut Context) -> Result<Outcome> {
