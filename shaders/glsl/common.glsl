@@ -18,10 +18,12 @@ layout(local_size_x_id = 0) in;
 layout(constant_id = 1) const uint SUBGROUP = 32;
 
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Floats { float v[]; };
+layout(buffer_reference, scalar, buffer_reference_align = 8) buffer Pairs { vec2 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) readonly buffer Vec4s { vec4 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 4) buffer Words { uint v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer Addresses { uvec2 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) readonly buffer Quads { uvec4 v[]; };
+layout(buffer_reference, scalar, buffer_reference_align = 16) writeonly buffer QuadsOut { uvec4 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 2) buffer Halves { float16_t v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 2) buffer Shorts { uint16_t v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 1) buffer Chars { int8_t v[]; };

@@ -1,5 +1,5 @@
 #version 460
-// Many tokens, on a GPU: a workgroup of 128 computes 64 rows by 32 tokens, 4 by 4 an invocation, from
+// Many tokens and plain weights, on a GPU: a workgroup of 128 computes 64 rows by 32 tokens, 4 by 4 an invocation, from
 // tiles of 64 columns that it decodes into shared memory. Grid: x = rows / 64, y = tokens / 32.
 #include "product.glsl"
 

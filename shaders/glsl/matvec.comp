@@ -20,15 +20,9 @@ void main() {
     }
     for (uint chunk = gl_LocalInvocationID.x; chunk < pc.chunks; chunk += gl_WorkGroupSize.x) {
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
-            vec4 w[8];
-            decode_chunk(min(row0 + r, pc.rows - 1), chunk, w);
+            Chunk w = load_chunk(min(row0 + r, pc.rows - 1), chunk);
             [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-                vec4 sum = vec4(0.0);
-                uint token = min(t, n - 1);
-                [[unroll]] for (uint i = 0; i < 8; i++) {
-                    sum = fma(w[i], load_x(token, chunk * CHUNK + 4 * i), sum);
-                }
-                acc[r][t] += (sum.x + sum.y) + (sum.z + sum.w);
+                acc[r][t] += chunk_dot(w, min(t, n - 1), chunk);
             }
         }
     }

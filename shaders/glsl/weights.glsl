@@ -13,18 +13,16 @@
 //   q5_k    128 B nibbles        32 B fifth bits   12 B scales     f16 scale, min
 //   q6_k    128 B low nibbles    64 B high pairs   16 B scales     f16 scale
 //
+// A quantised weight is `scale * quant + minimum` with a quant of a signed byte. Products take it so
+// (`load_quants`), against activations of the same form; tables want it decoded (`decode_chunk`).
+//
 // The including kernel declares `pc.planes[4]` and `pc.chunks`, the chunks of a row.
 
 #define CHUNK 32
 
-vec4 bytes_to_vec4(uint word) {
-    return vec4(word & 0xFFu, (word >> 8) & 0xFFu, (word >> 16) & 0xFFu, word >> 24);
-}
-
-vec4 signed_bytes_to_vec4(uint word) {
-    int s = int(word);
-    return vec4(float(s << 24 >> 24), float(s << 16 >> 24), float(s << 8 >> 24), float(s >> 24));
-}
+#if !defined(FORMAT_F32) && !defined(FORMAT_F16) && !defined(FORMAT_BF16)
+#define QUANTISED
+#endif
 
 // Four bits of `bits`, each moved to bit 4 of its byte.
 uint fifth_bits(uint bits) {
@@ -49,8 +47,112 @@ vec2 scale_and_min(uvec2 plane, uint block, uint i) {
 }
 #endif
 
+#ifdef QUANTISED
+// 32 quants, four to a word, with their scale and minimum. q6_k alone has a scale for each 16.
+struct Quants {
+    uint q[8];
+    vec2 scale;
+    float minimum;
+};
+
+Quants load_quants(uint row, uint chunk) {
+    uint block = row * pc.chunks + chunk;
+    Quants w;
+    w.minimum = 0.0;
+#if defined(FORMAT_Q8_0)
+    w.scale = vec2(load_f16(pc.planes[1], block));
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        uvec4 q = Quads(pc.planes[0]).v[block * 2 + i];
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            w.q[4 * i + j] = q[j];
+        }
+    }
+#elif defined(FORMAT_Q4_0) || defined(FORMAT_Q4_1) || defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
+    uvec4 q = Quads(pc.planes[0]).v[block];
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        w.q[i] = q[i] & 0x0F0F0F0Fu;
+        w.q[4 + i] = (q[i] >> 4) & 0x0F0F0F0Fu;
+    }
+#if defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
+    uint high = Words(pc.planes[1]).v[block];
+    [[unroll]] for (uint i = 0; i < 8; i++) {
+        w.q[i] |= fifth_bits(high >> (4 * i));
+    }
+#endif
+#if defined(FORMAT_Q4_0)
+    w.scale = vec2(load_f16(pc.planes[1], block));
+    w.minimum = -8.0 * w.scale.x;
+#elif defined(FORMAT_Q5_0)
+    w.scale = vec2(load_f16(pc.planes[2], block));
+    w.minimum = -16.0 * w.scale.x;
+#else
+#if defined(FORMAT_Q4_1)
+    vec2 scale_min = unpackHalf2x16(Words(pc.planes[1]).v[block]);
+#else
+    vec2 scale_min = unpackHalf2x16(Words(pc.planes[2]).v[block]);
+#endif
+    w.scale = scale_min.xx;
+    w.minimum = scale_min.y;
+#endif
+#elif defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
+    uint super_block = block >> 3;
+    uint sub = block & 7u;
+#if defined(FORMAT_Q4_K)
+    vec2 d = unpackHalf2x16(Words(pc.planes[2]).v[super_block]);
+    vec2 s = scale_and_min(pc.planes[1], super_block, sub);
+#else
+    vec2 d = unpackHalf2x16(Words(pc.planes[3]).v[super_block]);
+    vec2 s = scale_and_min(pc.planes[2], super_block, sub);
+#endif
+    w.scale = vec2(d.x * s.x);
+    w.minimum = -d.y * s.y;
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        // Two sub-blocks share 32 bytes: the even one has the low nibbles, the odd one the high ones.
+        uvec4 q = (Quads(pc.planes[0]).v[super_block * 8 + (sub >> 1) * 2 + i] >> (4 * (sub & 1u))) & 0x0F0F0F0Fu;
+#if defined(FORMAT_Q5_K)
+        q |= ((Quads(pc.planes[1]).v[super_block * 2 + i] >> sub) & 0x01010101u) << 4;
+#endif
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            w.q[4 * i + j] = q[j];
+        }
+    }
+#else
+    uint super_block = block >> 3;
+    uint sub = block & 7u;
+    uint part = sub & 3u;
+    float d = load_f16(pc.planes[3], super_block);
+    uint scale_word = Words(pc.planes[2]).v[super_block * 4 + (sub >> 1)] >> (16 * (sub & 1u));
+    int scales = int(scale_word);
+    w.scale = d * vec2(scales << 24 >> 24, scales << 16 >> 24);
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        // A half of the super-block: 64 bytes of nibbles, 32 bytes of bit pairs.
+        uvec4 low = Quads(pc.planes[0]).v[super_block * 8 + (sub >> 2) * 4 + (part & 1u) * 2 + i];
+        uvec4 high = Quads(pc.planes[1]).v[super_block * 4 + (sub >> 2) * 2 + i];
+        uvec4 q = ((low >> (4 * (part >> 1))) & 0x0F0F0F0Fu) | (((high >> (2 * part)) & 0x03030303u) << 4);
+        // 32 less in each byte: with its top bit set no byte borrows from the next.
+        q = ((q | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            w.q[4 * i + j] = q[j];
+        }
+    }
+#endif
+    return w;
+}
+#endif
+
+vec4 signed_bytes_to_vec4(uint word) {
+    int s = int(word);
+    return vec4(float(s << 24 >> 24), float(s << 16 >> 24), float(s << 8 >> 24), float(s >> 24));
+}
+
 // The columns `32 * chunk ..` of `row`.
 void decode_chunk(uint row, uint chunk, out vec4 w[8]) {
+#ifdef QUANTISED
+    Quants quants = load_quants(row, chunk);
+    [[unroll]] for (uint i = 0; i < 8; i++) {
+        w[i] = quants.scale[i / 4] * signed_bytes_to_vec4(quants.q[i]) + quants.minimum;
+    }
+#else
     uint block = row * pc.chunks + chunk;
 #if defined(FORMAT_F32)
     [[unroll]] for (uint i = 0; i < 8; i++) {
@@ -62,7 +164,7 @@ void decode_chunk(uint row, uint chunk, out vec4 w[8]) {
         w[2 * i] = vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y));
         w[2 * i + 1] = vec4(unpackHalf2x16(q.z), unpackHalf2x16(q.w));
     }
-#elif defined(FORMAT_BF16)
+#else
     [[unroll]] for (uint i = 0; i < 4; i++) {
         uvec4 q = Quads(pc.planes[0]).v[block * 4 + i];
         uvec4 even = q << 16;
@@ -70,85 +172,6 @@ void decode_chunk(uint row, uint chunk, out vec4 w[8]) {
         w[2 * i] = uintBitsToFloat(uvec4(even.x, odd.x, even.y, odd.y));
         w[2 * i + 1] = uintBitsToFloat(uvec4(even.z, odd.z, even.w, odd.w));
     }
-#elif defined(FORMAT_Q8_0)
-    float scale = load_f16(pc.planes[1], block);
-    [[unroll]] for (uint i = 0; i < 2; i++) {
-        uvec4 q = Quads(pc.planes[0]).v[block * 2 + i];
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            w[4 * i + j] = scale * signed_bytes_to_vec4(q[j]);
-        }
-    }
-#elif defined(FORMAT_Q4_0)
-    float scale = load_f16(pc.planes[1], block);
-    uvec4 q = Quads(pc.planes[0]).v[block];
-    [[unroll]] for (uint i = 0; i < 4; i++) {
-        w[i] = scale * (bytes_to_vec4(q[i] & 0x0F0F0F0Fu) - 8.0);
-        w[4 + i] = scale * (bytes_to_vec4((q[i] >> 4) & 0x0F0F0F0Fu) - 8.0);
-    }
-#elif defined(FORMAT_Q4_1)
-    vec2 scale = unpackHalf2x16(Words(pc.planes[1]).v[block]);
-    uvec4 q = Quads(pc.planes[0]).v[block];
-    [[unroll]] for (uint i = 0; i < 4; i++) {
-        w[i] = scale.x * bytes_to_vec4(q[i] & 0x0F0F0F0Fu) + scale.y;
-        w[4 + i] = scale.x * bytes_to_vec4((q[i] >> 4) & 0x0F0F0F0Fu) + scale.y;
-    }
-#elif defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-    uvec4 q = Quads(pc.planes[0]).v[block];
-    uint high = Words(pc.planes[1]).v[block];
-#if defined(FORMAT_Q5_0)
-    float scale = load_f16(pc.planes[2], block);
-    float minimum = -16.0 * scale;
-#else
-    vec2 scale_min = unpackHalf2x16(Words(pc.planes[2]).v[block]);
-    float scale = scale_min.x;
-    float minimum = scale_min.y;
 #endif
-    [[unroll]] for (uint i = 0; i < 4; i++) {
-        uint low_half = (q[i] & 0x0F0F0F0Fu) | fifth_bits(high >> (4 * i));
-        uint high_half = ((q[i] >> 4) & 0x0F0F0F0Fu) | fifth_bits(high >> (16 + 4 * i));
-        w[i] = scale * bytes_to_vec4(low_half) + minimum;
-        w[4 + i] = scale * bytes_to_vec4(high_half) + minimum;
-    }
-#elif defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
-    uint super_block = block >> 3;
-    uint sub = block & 7u;
-#if defined(FORMAT_Q4_K)
-    vec2 d = unpackHalf2x16(Words(pc.planes[2]).v[super_block]);
-    vec2 s = scale_and_min(pc.planes[1], super_block, sub);
-#else
-    vec2 d = unpackHalf2x16(Words(pc.planes[3]).v[super_block]);
-    vec2 s = scale_and_min(pc.planes[2], super_block, sub);
-#endif
-    float scale = d.x * s.x;
-    float minimum = d.y * s.y;
-    [[unroll]] for (uint i = 0; i < 2; i++) {
-        // Two sub-blocks share 32 bytes: the even one has the low nibbles, the odd one the high ones.
-        uvec4 q = (Quads(pc.planes[0]).v[super_block * 8 + (sub >> 1) * 2 + i] >> (4 * (sub & 1u))) & 0x0F0F0F0Fu;
-#if defined(FORMAT_Q5_K)
-        q |= ((Quads(pc.planes[1]).v[super_block * 2 + i] >> sub) & 0x01010101u) << 4;
-#endif
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            w[4 * i + j] = scale * bytes_to_vec4(q[j]) - minimum;
-        }
-    }
-#elif defined(FORMAT_Q6_K)
-    uint super_block = block >> 3;
-    uint sub = block & 7u;
-    uint part = sub & 3u;
-    float d = load_f16(pc.planes[3], super_block);
-    uint scale_word = Words(pc.planes[2]).v[super_block * 4 + (sub >> 1)] >> (16 * (sub & 1u));
-    int scales = int(scale_word);
-    [[unroll]] for (uint i = 0; i < 2; i++) {
-        // A half of the super-block: 64 bytes of nibbles, 32 bytes of bit pairs.
-        uvec4 low = Quads(pc.planes[0]).v[super_block * 8 + (sub >> 2) * 4 + (part & 1u) * 2 + i];
-        uvec4 high = Quads(pc.planes[1]).v[super_block * 4 + (sub >> 2) * 2 + i];
-        uvec4 q = ((low >> (4 * (part >> 1))) & 0x0F0F0F0Fu) | (((high >> (2 * part)) & 0x03030303u) << 4);
-        float scale = d * float(i == 0 ? (scales << 24 >> 24) : (scales << 16 >> 24));
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            w[4 * i + j] = scale * (bytes_to_vec4(q[j]) - 32.0);
-        }
-    }
-#else
-#error "no weight format chosen"
 #endif
 }

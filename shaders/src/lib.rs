@@ -20,6 +20,8 @@ pub enum Kernel {
     MatMulRows(DType),
     /// Product for many tokens: tiles in shared memory.
     MatMulTile(DType),
+    /// Activations to 8 bits, for products with quantised weights.
+    Quantise,
     /// RMS norm of rows.
     RmsNorm,
     /// RMS norm of the q and k heads of qkv rows.
@@ -49,7 +51,9 @@ impl Kernel {
             Kernel::Embed(format) => ("embed", Some(format)),
             Kernel::MatVec(format) => ("matvec", Some(format)),
             Kernel::MatMulRows(format) => ("matmul_rows", Some(format)),
+            Kernel::MatMulTile(format) if format.is_quantised() => ("matmul_tile_i8", Some(format)),
             Kernel::MatMulTile(format) => ("matmul_tile", Some(format)),
+            Kernel::Quantise => ("quantise", None),
             Kernel::RmsNorm => ("rms_norm", None),
             Kernel::QkNorm => ("qk_norm", None),
             Kernel::Rope => ("rope", None),
@@ -79,6 +83,7 @@ mod tests {
     fn every_variant_is_compiled() {
         const MAGIC: u32 = 0x0723_0203;
         let mut kernels = vec![
+            Kernel::Quantise,
             Kernel::RmsNorm,
             Kernel::QkNorm,
             Kernel::Rope,

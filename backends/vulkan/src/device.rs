@@ -149,6 +149,8 @@ pub(crate) struct VulkanDevice {
     pipelines: Mutex<Pipelines>,
     /// Made at the first copy that needs it.
     staging: Mutex<Option<Arc<Memory>>>,
+    /// What the launches of every executable use in turn: each recording waits for what was submitted before.
+    scratch: Mutex<Option<Arc<VulkanBuffer>>>,
     logical: Arc<LogicalDevice>,
 }
 
@@ -169,6 +171,7 @@ impl VulkanDevice {
             queue,
             pipelines: Mutex::default(),
             staging: Mutex::default(),
+            scratch: Mutex::default(),
             logical,
             info,
         }
@@ -340,6 +343,19 @@ impl VulkanDevice {
         })
     }
 
+    /// Scratch of at least this size, shared with the executables that were compiled before if theirs suffices.
+    fn scratch(&self, size_bytes: u64) -> Result<Option<Arc<VulkanBuffer>>> {
+        if size_bytes == 0 {
+            return Ok(None);
+        }
+        let mut scratch = self.scratch.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(buffer) = scratch.as_ref().filter(|buffer| buffer.size_bytes >= size_bytes) {
+            return Ok(Some(Arc::clone(buffer)));
+        }
+        let buffer = Arc::new(self.allocate_own("scratch", size_bytes, HostUse::None)?);
+        Ok(Some(Arc::clone(scratch.insert(buffer))))
+    }
+
     pub(crate) fn compile_segment(&self, segment: &Segment) -> Result<VulkanExecutable> {
         for slice in executable::slices(segment) {
             self.own(slice.buffer())?;
@@ -350,7 +366,9 @@ impl VulkanDevice {
             self.supports(&OpQuery { kind: &bound.op.kind, weights: &dtypes, kv })?;
         }
         let (buffer, constants) = self.constants(&lower::constant_tables(segment))?;
-        let launches = lower::lower(segment, &self.tuning, &constants)?;
+        let scratch = self.scratch(lower::scratch_bytes(segment, &self.tuning))?;
+        let address = scratch.as_ref().map_or(0, |buffer| buffer.memory.address());
+        let launches = lower::lower(segment, &self.tuning, &constants, address)?;
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let mut ready = Vec::with_capacity(launches.len());
         for launch in launches {
@@ -361,7 +379,7 @@ impl VulkanDevice {
         }
         drop(pipelines);
         let identity = (self.info.id, self.epoch);
-        let executable = VulkanExecutable::record(identity, &self.logical, segment, ready, buffer)?;
+        let executable = VulkanExecutable::record(identity, &self.logical, segment, ready, (buffer, scratch))?;
         tracing::debug!(
             device = %self.info.id,
             segment = segment.name,

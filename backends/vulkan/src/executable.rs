@@ -46,6 +46,9 @@ impl Pipelines {
     }
 }
 
+/// Constants, and scratch that is shared with other executables.
+type OwnMemory = (Option<VulkanBuffer>, Option<Arc<VulkanBuffer>>);
+
 /// See [`Executable`].
 #[derive(Debug)]
 pub(crate) struct VulkanExecutable {
@@ -56,7 +59,7 @@ pub(crate) struct VulkanExecutable {
     // Before `_buffers`: the recording waits for its last submission, then the memory may go.
     recording: Recording,
     _buffers: Vec<BufferSlice>,
-    _constants: Option<VulkanBuffer>,
+    _own: OwnMemory,
 }
 
 impl VulkanExecutable {
@@ -66,7 +69,7 @@ impl VulkanExecutable {
         logical: &Arc<LogicalDevice>,
         segment: &Segment,
         launches: Vec<(Launch, Arc<Pipeline>)>,
-        constants: Option<VulkanBuffer>,
+        own: OwnMemory,
     ) -> Result<VulkanExecutable> {
         let mut hazards = Hazards::default();
         let mut commands = Vec::with_capacity(launches.len() * 2);
@@ -84,7 +87,7 @@ impl VulkanExecutable {
         let recording = Recording::new(logical, commands).map_err(|error| driver_error(id, error))?;
         let buffers = slices(segment).cloned().collect();
         let name = segment.name.clone();
-        Ok(VulkanExecutable { id, epoch, name, dispatches, recording, _buffers: buffers, _constants: constants })
+        Ok(VulkanExecutable { id, epoch, name, dispatches, recording, _buffers: buffers, _own: own })
     }
 
     pub(crate) fn recording(&self) -> &Recording {

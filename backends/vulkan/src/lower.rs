@@ -11,6 +11,8 @@ mod check;
 
 mod product;
 
+pub(crate) use product::scratch_bytes;
+
 mod push;
 
 #[cfg(test)]
@@ -60,16 +62,22 @@ pub(crate) fn constant_tables(segment: &Segment) -> Vec<Arc<[f32]>> {
     tables
 }
 
-/// Lowers a segment. `constants` gives the address of each table of [`constant_tables`].
+/// Lowers a segment. `constants` gives the address of each table of [`constant_tables`], `scratch` that of
+/// [`scratch_bytes`] bytes, a multiple of 16, that no launch of another device touches.
 ///
 /// # Errors
 /// [`Error::InvalidSegment`] if the segment contradicts itself or passes a bound of the kernels.
-pub(crate) fn lower(segment: &Segment, tuning: &Tuning, constants: &[(Arc<[f32]>, u64)]) -> Result<Vec<Launch>> {
+pub(crate) fn lower(
+    segment: &Segment,
+    tuning: &Tuning,
+    constants: &[(Arc<[f32]>, u64)],
+    scratch: u64,
+) -> Result<Vec<Launch>> {
     let mut launches = Vec::with_capacity(segment.ops.len() + segment.ops.len() / 2);
     check::segment(segment)?;
     for bound in &segment.ops {
         check::op(segment, bound)?;
-        let lowering = Lowering { segment, bound, tuning, constants };
+        let lowering = Lowering { segment, bound, tuning, constants, scratch };
         lowering.op(&mut launches)?;
     }
     Ok(launches)
@@ -81,6 +89,7 @@ struct Lowering<'a> {
     bound: &'a BoundOp,
     tuning: &'a Tuning,
     constants: &'a [(Arc<[f32]>, u64)],
+    scratch: u64,
 }
 
 impl Lowering<'_> {

@@ -30,6 +30,18 @@ impl Random {
         (0..count).map(|_| self.float()).collect()
     }
 
+    /// Values that 8 bits hold exactly: multiples of a group's own scale, one of them the largest.
+    fn quantised(&mut self, count: usize) -> Vec<f32> {
+        let mut values = Vec::with_capacity(count + 32);
+        while values.len() < count {
+            let scale = 1.0 / (64 << (self.next() % 3)) as f32;
+            let quants = (0..32).map(|i| if i == 7 { -127.0 } else { (self.next() % 255) as f32 - 127.0 });
+            values.extend(quants.map(|quant| quant * scale));
+        }
+        values.truncate(count);
+        values
+    }
+
     /// Any quants, with small finite scales.
     fn weight(&mut self, shape: &WeightShape, dtype: DType) -> Vec<u8> {
         let elements = shape.rows * shape.columns;
@@ -82,7 +94,12 @@ impl Case {
         let weights: Vec<DType> =
             kind.weights().iter().map(|w| if w.role == WeightRole::Vector { DType::F32 } else { dtype }).collect();
         let weight_bytes = kind.weights().iter().zip(&weights).map(|(w, d)| random.weight(w, *d)).collect();
-        let inputs = kind.input_widths().iter().map(|width| random.floats(width * bucket_tokens)).collect();
+        // What the kernels round to 8 bits is given in 8 bits, so that the bound stays that of sums in f32.
+        let inputs = kind.input_widths().into_iter().map(|width| match weights.iter().any(|d| d.is_quantised()) {
+            true => random.quantised(width * bucket_tokens),
+            false => random.floats(width * bucket_tokens),
+        });
+        let inputs = inputs.collect();
         Case {
             rows: if matches!(kind, OpKind::Head { .. } | OpKind::SelectOutputs { .. }) {
                 Rows::Outputs

@@ -115,6 +115,7 @@ impl PhysicalDevice {
         let mut v13 = vk::PhysicalDeviceVulkan13Features::default()
             .synchronization2(true)
             .maintenance4(true)
+            .shader_integer_dot_product(true)
             .subgroup_size_control(true)
             .compute_full_subgroups(true);
         let priorities = [1.0];

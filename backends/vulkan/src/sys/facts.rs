@@ -207,6 +207,7 @@ impl PhysicalDevice {
             ("shaderInt8", v12.shader_int8),
             ("synchronization2", v13.synchronization2),
             ("maintenance4", v13.maintenance4),
+            ("shaderIntegerDotProduct", v13.shader_integer_dot_product),
             ("subgroupSizeControl", v13.subgroup_size_control),
             ("computeFullSubgroups", v13.compute_full_subgroups),
         ];
