@@ -75,6 +75,11 @@ impl Kernel {
     }
 }
 
+/// Every compiled variant: source name, and name of the storage format, empty where the kernel has none.
+pub fn variants() -> impl Iterator<Item = (&'static str, &'static str)> {
+    SPIRV.iter().map(|(name, format, _)| (*name, *format))
+}
+
 #[cfg(test)]
 mod tests {
     use super::{DType, Kernel};

@@ -33,6 +33,8 @@ use crate::{
     weight,
 };
 
+mod prove;
+
 /// Bytes that one copy through the staging buffer moves.
 const STAGING_BYTES: u64 = 8 << 20;
 
@@ -93,6 +95,21 @@ impl VulkanBackend {
         Ok(devices.into_iter().map(|device| (device.clone(), device.facts())).collect())
     }
 
+    /// A device that can run the kernels, with what lowering needs to know of it.
+    pub(crate) fn find(&self, id: DeviceId) -> Result<(PhysicalDevice, Facts, Tuning)> {
+        if id.backend != self.name() {
+            return Err(Error::NoSuchDevice(id));
+        }
+        let refuse = |call, cause| Error::Driver { device: id, call, cause };
+        let devices = VulkanBackend::devices().map_err(|error| refuse("vkCreateInstance", error.cause))?;
+        let (physical, facts) = devices.into_iter().nth(id.index).ok_or(Error::NoSuchDevice(id))?;
+        if !facts.missing.is_empty() {
+            return Err(refuse("vkCreateDevice", format!("the driver lacks {}", facts.missing.join(", "))));
+        }
+        let tuning = Tuning::new(&facts, self.options.kernels);
+        Ok((physical, facts, tuning))
+    }
+
     /// The epoch of a device that is opened now: one more than before if it was lost in between.
     fn next_epoch(&self, index: usize) -> (Epoch, Arc<AtomicBool>) {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
@@ -118,21 +135,14 @@ impl Backend for VulkanBackend {
     }
 
     fn open(&self, id: DeviceId) -> Result<Arc<dyn Device>> {
-        if id.backend != self.name() {
-            return Err(Error::NoSuchDevice(id));
-        }
-        let refuse = |call, cause| Error::Driver { device: id, call, cause };
-        let devices = VulkanBackend::devices().map_err(|error| refuse("vkCreateInstance", error.cause))?;
-        let (physical, facts) = devices.into_iter().nth(id.index).ok_or(Error::NoSuchDevice(id))?;
-        if !facts.missing.is_empty() {
-            return Err(refuse("vkCreateDevice", format!("the driver lacks {}", facts.missing.join(", "))));
-        }
+        let (physical, facts, tuning) = self.find(id)?;
         let info = probe::info(id.index, &facts);
-        let tuning = Tuning::new(&facts, self.options.kernels);
-        let logical = physical.open(facts).map_err(|error| driver_error(id, error))?;
+        let logical = physical.open(facts, false).map_err(|error| driver_error(id, error))?;
         let (epoch, lost) = self.next_epoch(id.index);
         tracing::info!(device = %id, name = info.name, driver = info.driver, subgroup = tuning.subgroup, "opened");
-        Ok(Arc::new(VulkanDevice::new(info, tuning, logical, epoch, lost)))
+        let device = VulkanDevice::new(info, tuning, logical, epoch, lost);
+        device.prove()?;
+        Ok(Arc::new(device))
     }
 }
 
@@ -393,10 +403,8 @@ impl VulkanDevice {
     /// Reads a buffer once with `groups` workgroups; for measuring.
     pub(crate) fn record_reading(&self, from: &Buffer, to: &Buffer, groups: u32) -> Result<Recording> {
         let (from, to) = (self.own(from)?, self.own(to)?);
-        let lanes = self.tuning.reduction_lanes().max(self.tuning.lanes());
+        let (kernel, constants) = self.tuning.reading();
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        let constants = [lanes, self.tuning.subgroup];
-        let kernel = biga_shaders::Kernel::ReadBandwidth;
         let pipeline = pipelines.get(self.info.id, &self.logical, self.tuning.subgroup, kernel, &constants)?;
         let (x, y) = (from.memory.address(), to.memory.address());
         let quads = u32::try_from(from.size_bytes / 16).unwrap_or(u32::MAX);

@@ -2,8 +2,8 @@
 //!
 //! Order of reading: `probe` lists devices and says what limits them, `device` opens one, `buffer` holds
 //! memory, `weight` lays weights out, `lower` turns a segment into launches, `hazard` puts barriers
-//! between them, `executable` records them, `queue` and `fence` run and await them. All unsafe code is in
-//! `sys`, whose head lists what it relies on.
+//! between them, `executable` records them, `queue` and `fence` run and await them. `inspect` shows what the
+//! driver's compiler makes of the kernels. All unsafe code is in `sys`, whose head lists what it relies on.
 //!
 //! The loader is opened at run time, so that a machine without Vulkan only lacks the device. Kernels
 //! never trust a step: counts are cut to the bucket, token ids and slots to their tables, and a block
@@ -34,6 +34,9 @@ mod fence;
 
 mod measure;
 
+mod inspect;
+
 mod sys;
 
 pub use device::{Kernels, VulkanBackend, VulkanOptions};
+pub use inspect::CompiledKernel;

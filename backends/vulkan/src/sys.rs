@@ -20,4 +20,6 @@ pub(crate) mod memory;
 
 pub(crate) mod pipeline;
 
+pub(crate) mod statistics;
+
 pub(crate) mod submit;

@@ -1,6 +1,7 @@
 //! Choices that depend on the kind of device: which product kernel, how many lanes a workgroup has.
 
 use biga_hal::DeviceKind;
+use biga_shaders::Kernel;
 
 use crate::{device::Kernels, probe, sys::facts::Facts};
 
@@ -40,6 +41,11 @@ impl Tuning {
     /// Lanes of kernels that sum over a row. One subgroup needs no shared memory.
     pub(crate) fn reduction_lanes(&self) -> u32 {
         if self.software { self.subgroup } else { 256.max(self.subgroup) }
+    }
+
+    /// The kernel that reads a buffer for measuring, and its specialisation constants.
+    pub(crate) fn reading(&self) -> (Kernel, [u32; 2]) {
+        (Kernel::ReadBandwidth, [self.reduction_lanes().max(self.lanes()), self.subgroup])
     }
 
     /// Lanes of an attention workgroup, as many subgroups as its shared memory holds partial results of.

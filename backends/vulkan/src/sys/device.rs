@@ -51,6 +51,8 @@ pub(crate) struct LogicalDevice {
     pub(super) timeline: vk::Semaphore,
     pub(super) layout: vk::PipelineLayout,
     pub(super) memory_host: Option<ash::ext::external_memory_host::Device>,
+    /// Where pipelines keep what the compiler knows of them.
+    pub(super) statistics: Option<ash::khr::pipeline_executable_properties::Device>,
     pub(super) facts: Facts,
     pub(super) counters: CounterCells,
     pub(super) _instance: Arc<Instance>,
@@ -88,8 +90,9 @@ impl PhysicalDevice {
         dedicated.or(compute.first()).and_then(|&i| u32::try_from(i).ok())
     }
 
-    /// Opens the device. The caller has checked that `facts.missing` is empty.
-    pub(crate) fn open(&self, facts: Facts) -> CallResult<Arc<LogicalDevice>> {
+    /// Opens the device. The caller has checked that `facts.missing` is empty. With `statistics`, pipelines
+    /// keep what the compiler knows of them, see [`super::statistics`].
+    pub(crate) fn open(&self, facts: Facts, statistics: bool) -> CallResult<Arc<LogicalDevice>> {
         let instance = &self.instance.raw;
         let queue_family = self.compute_family().ok_or(CallError {
             call: "vkGetPhysicalDeviceQueueFamilyProperties",
@@ -103,6 +106,11 @@ impl PhysicalDevice {
         }
         if has_budget {
             extensions.push(ash::ext::memory_budget::NAME.as_ptr());
+        }
+        let mut executable =
+            vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(statistics);
+        if statistics {
+            extensions.push(ash::khr::pipeline_executable_properties::NAME.as_ptr());
         }
         let mut v11 = vk::PhysicalDeviceVulkan11Features::default().storage_buffer16_bit_access(true);
         let mut v12 = vk::PhysicalDeviceVulkan12Features::default()
@@ -121,14 +129,17 @@ impl PhysicalDevice {
         let priorities = [1.0];
         let queues =
             [vk::DeviceQueueCreateInfo::default().queue_family_index(queue_family).queue_priorities(&priorities)];
-        let info = vk::DeviceCreateInfo::default()
+        let mut info = vk::DeviceCreateInfo::default()
             .queue_create_infos(&queues)
             .enabled_extension_names(&extensions)
             .push_next(&mut v11)
             .push_next(&mut v12)
             .push_next(&mut v13);
+        if statistics {
+            info = info.push_next(&mut executable);
+        }
         // SAFETY: the device was listed by the live instance; features and extensions are those that it
-        // offers; everything `info` points to lives until the call returns.
+        // offers, or the call fails; everything `info` points to lives until the call returns.
         let raw = named("vkCreateDevice", unsafe { instance.create_device(self.raw, &info, None) })?;
         let destroy_on_error = |error| {
             // SAFETY: nothing made from the device is left: this runs only before anything is.
@@ -146,6 +157,7 @@ impl PhysicalDevice {
         let allocator =
             named("vmaCreateAllocator", unsafe { vk_mem::Allocator::new(allocator) }).map_err(destroy_on_error)?;
         let memory_host = can_import.then(|| ash::ext::external_memory_host::Device::new(instance, &raw));
+        let statistics = statistics.then(|| ash::khr::pipeline_executable_properties::Device::new(instance, &raw));
         // SAFETY: the family and the first queue of it were asked for at creation.
         let queue = unsafe { raw.get_device_queue(queue_family, 0) };
         let mut device = LogicalDevice {
@@ -157,6 +169,7 @@ impl PhysicalDevice {
             timeline: vk::Semaphore::null(),
             layout: vk::PipelineLayout::null(),
             memory_host,
+            statistics,
             facts,
             counters: CounterCells::default(),
             _instance: Arc::clone(&self.instance),

@@ -64,7 +64,7 @@ impl Facts {
     }
 }
 
-fn text(characters: &[std::ffi::c_char]) -> String {
+pub(super) fn text(characters: &[std::ffi::c_char]) -> String {
     let bytes: Vec<u8> = characters.iter().map(|&c| c as u8).take_while(|&c| c != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
 }

@@ -8,7 +8,7 @@ use super::device::{CallResult, CounterCells, LogicalDevice, named};
 
 /// A compiled kernel with its specialisation constants.
 pub(crate) struct Pipeline {
-    device: Arc<LogicalDevice>,
+    pub(super) device: Arc<LogicalDevice>,
     pub(super) raw: vk::Pipeline,
 }
 
@@ -51,7 +51,11 @@ impl Pipeline {
         if device.facts.can_require_subgroup_size {
             stage = stage.push_next(&mut required);
         }
-        let infos = [vk::ComputePipelineCreateInfo::default().stage(stage).layout(device.layout)];
+        let mut info = vk::ComputePipelineCreateInfo::default().stage(stage).layout(device.layout);
+        if device.statistics.is_some() {
+            info = info.flags(super::statistics::CAPTURE);
+        }
+        let infos = [info];
         // SAFETY: module and layout belong to the live device; everything pointed to lives until the
         // call returns.
         let made = unsafe { device.raw.create_compute_pipelines(vk::PipelineCache::null(), &infos, None) };
