@@ -203,6 +203,19 @@ impl Libraries<'_> {
             ("LP_NATIVE_VECTOR_WIDTH", vector_width_bits.to_string()),
         ]
     }
+
+    /// Runs a program with Mesa's driver for AMD GPUs as its one Vulkan driver, on Mesa's shim for absent
+    /// hardware, which knows some chips by name. `before_shim` may edit what it answers. Nothing computes.
+    pub(crate) fn radv_command(&self, chip: &str, before_shim: Option<&Path>, program: &Path) -> Command {
+        let words = self.runner();
+        let shim = self.root.join("usr/lib/x86_64-linux-gnu/libamdgpu_noop_drm_shim.so");
+        let preloaded: Vec<String> = before_shim.into_iter().chain([&*shim]).map(|p| p.display().to_string()).collect();
+        let mut command = Command::new(&words[0]);
+        command.arg("--preload").arg(preloaded.join(":")).args(&words[1..]).arg(program);
+        command.env("VK_DRIVER_FILES", self.root.join("usr/share/vulkan/icd.d/radeon_icd.json"));
+        command.env("AMDGPU_GPU_ID", chip).env("MESA_SHADER_CACHE_DISABLE", "true");
+        command
+    }
 }
 
 #[cfg(test)]

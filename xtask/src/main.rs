@@ -18,6 +18,7 @@ mod biga_command;
 mod llama;
 
 mod demo;
+mod shaders;
 mod test;
 mod tidy;
 
@@ -45,6 +46,8 @@ enum Command {
     Demo(demo::Options),
     /// Run every check that CI runs
     Test(test::Options),
+    /// Compile every Vulkan kernel for the target GPUs, with no GPU, and write the table of docs/src/shaders.md
+    Shaders(shaders::Options),
     /// Check the project's own rules: unsafe code, file lengths, module docs, words
     Tidy,
     /// Run the claims of docs/src/claims.md again
@@ -60,6 +63,7 @@ fn main() -> ExitCode {
         Command::Fetch(options) => fetch::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Test(options) => test::run(&options),
+        Command::Shaders(options) => shaders::run(&options),
         Command::Tidy => tidy::run(),
         Command::Claims(options) => claims::run(&options),
         Command::Claim(options) => claim::run(&options),

@@ -6,7 +6,7 @@ use super::{Context, Counts, Outcome, build, fuzz};
 use crate::{
     cache::Cache,
     claim::{self, Finding},
-    debian, fetch, process, tidy, tools, workspace,
+    debian, fetch, process, shaders, tidy, tools, workspace,
 };
 
 /// One check.
@@ -30,6 +30,7 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "book", what: "the mdBook builds", run: book },
     Step { name: "doc-tests", what: "examples in the documentation", run: |_| build::doc_tests().map(Outcome::Done) },
     Step { name: "tests", what: "every crate, without a GPU", run: tests },
+    Step { name: "shaders", what: "Vulkan kernels compiled for the target GPUs", run: shaders },
     Step { name: "lavapipe-256", what: "Vulkan and end-to-end tests, subgroups of 8", run: lavapipe_wide },
     Step { name: "lavapipe-128", what: "Vulkan tests, subgroups of 4", run: lavapipe_narrow },
     Step { name: "perplexity", what: "two windows on lavapipe, against llama.cpp", run: perplexity },
@@ -94,6 +95,13 @@ fn tests(context: &mut Context) -> Result<Outcome> {
     let suite = build::Suite { environment: &environment, ..Default::default() };
     let binaries = built(context)?;
     suite.run(binaries.iter().filter(|binary| !ON_VULKAN.contains(&binary.package.as_str()))).map(Outcome::Done)
+}
+
+fn shaders(_: &mut Context) -> Result<Outcome> {
+    match graphics_root(&Cache::open()?) {
+        Ok(root) => shaders::check(&root).map(done),
+        Err(reason) => Ok(Outcome::Unavailable(reason)),
+    }
 }
 
 fn lavapipe_wide(context: &mut Context) -> Result<Outcome> {
