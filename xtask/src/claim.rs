@@ -12,7 +12,7 @@ use std::{
     process::ExitCode,
 };
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 
 use crate::fetch::{GEMMA3, Model, SMOLLM2};
@@ -37,6 +37,9 @@ enum What {
         model: Weights,
         #[arg(long, value_enum, default_value_t = On::Cpu)]
         on: On,
+        /// Keep activations in f32 on both sides: llama.cpp reads the same weights written as F32. Only on lavapipe
+        #[arg(long)]
+        f32_activations: bool,
         /// Windows of 512 tokens
         #[arg(long, default_value_t = 16)]
         chunks: u32,
@@ -104,6 +107,28 @@ enum On {
     Lavapipe,
 }
 
+/// Where our engine runs, and with which activations against quantised weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    /// The CPU's fastest kernels: 8 bits.
+    Cpu,
+    /// The Vulkan kernels for GPUs, on lavapipe: 8 bits.
+    LavapipeGpu,
+    /// The Vulkan kernels for drivers on the CPU, on lavapipe: f32.
+    LavapipeSoftware,
+}
+
+impl On {
+    fn side(self, f32_activations: bool) -> Result<Side> {
+        match (self, f32_activations) {
+            (On::Cpu, false) => Ok(Side::Cpu),
+            (On::Cpu, true) => bail!("--f32-activations goes with --on lavapipe"),
+            (On::Lavapipe, false) => Ok(Side::LavapipeGpu),
+            (On::Lavapipe, true) => Ok(Side::LavapipeSoftware),
+        }
+    }
+}
+
 /// A phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Phase {
@@ -128,7 +153,9 @@ pub(crate) enum Finding {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     let finding = match &options.what {
         What::Greedy { model } => engines::greedy(*model)?,
-        What::Perplexity { model, on, chunks } => engines::perplexity(*model, *on, *chunks, None)?,
+        What::Perplexity { model, on, f32_activations, chunks } => {
+            engines::perplexity(*model, on.side(*f32_activations)?, *chunks, None)?
+        }
         What::Speed { phase, threads } => engines::speed(*phase, *threads)?,
         What::StrictExit => runs::strict_exit()?,
         What::Tests { package, filter, lavapipe } => runs::tests(package, filter, *lavapipe)?,
@@ -143,12 +170,13 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Percent between SmolLM2's perplexity on lavapipe and llama.cpp's over a few windows, by the program `biga`.
+/// Percent between SmolLM2's perplexity on lavapipe and llama.cpp's over a few windows, both with f32
+/// activations, by the program `biga`.
 ///
 /// # Errors
 /// If a program fails.
 pub(crate) fn perplexity_on_lavapipe(biga: PathBuf, chunks: u32) -> Result<Finding> {
-    engines::perplexity(Weights::Smollm2, On::Lavapipe, chunks, Some(biga))
+    engines::perplexity(Weights::Smollm2, Side::LavapipeSoftware, chunks, Some(biga))
 }
 
 /// The tests' own record of llama.cpp's texts; only its prompts are used here.

@@ -70,6 +70,9 @@ pub(crate) struct MachineArgs {
     /// avx2, avx512.
     #[arg(long, value_name = "SET", default_value = "auto", value_parser = kernels)]
     pub(crate) cpu_kernels: Kernels,
+    /// Vulkan kernels: auto (by the kind of device), gpu, software (for drivers that run on the CPU).
+    #[arg(long, value_name = "SET", default_value = "auto", value_parser = vulkan_kernels)]
+    pub(crate) vulkan_kernels: biga_vulkan::Kernels,
     /// The file with this machine's measurements; BIGA_MACHINE_FILE names it for every command. `probe
     /// --measure` makes it, with its folder.
     #[arg(long, value_name = "FILE")]
@@ -282,6 +285,15 @@ fn kernels(word: &str) -> Result<Kernels, String> {
         _ => return Err("one of auto, reference, portable, avx2, avx512 is needed".to_owned()),
     };
     if Kernels::available().contains(&set) { Ok(set) } else { Err("this processor lacks the instructions".to_owned()) }
+}
+
+fn vulkan_kernels(word: &str) -> Result<biga_vulkan::Kernels, String> {
+    match word {
+        "auto" => Ok(biga_vulkan::Kernels::Auto),
+        "gpu" => Ok(biga_vulkan::Kernels::Gpu),
+        "software" => Ok(biga_vulkan::Kernels::Software),
+        _ => Err("one of auto, gpu, software is needed".to_owned()),
+    }
 }
 
 fn kv_type(word: &str) -> Result<DType, String> {

@@ -116,6 +116,7 @@ impl Model {
             shape: weight.shape,
             dtype: weight.dtype,
             file_bytes: weight.slice.size_bytes(),
+            is_mapped: weight.is_mapped(),
         };
         self.weights.iter().map(planned).collect()
     }

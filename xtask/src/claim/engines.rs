@@ -1,9 +1,7 @@
 //! Our engine beside llama.cpp: same file, same machine, same run.
 
 use std::{
-    env,
-    fmt::Write as _,
-    fs,
+    env, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -11,7 +9,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::{Finding, On, Phase, Weights, prompts, text_from};
+use super::{Finding, Phase, Side, Weights, prompts, text_from};
 use crate::{
     biga_command,
     cache::Cache,
@@ -98,9 +96,9 @@ pub(super) fn greedy(weights: Weights) -> Result<Finding> {
     Ok(Finding::Value(f64::from(same), detail))
 }
 
-/// The difference of the perplexities, in percent of llama.cpp's with activations of the same type: 8-bit
-/// ones on the CPU, f32 ones on lavapipe.
-pub(super) fn perplexity(weights: Weights, on: On, chunks: u32, biga: Option<PathBuf>) -> Result<Finding> {
+/// The difference of the perplexities, in percent of llama.cpp's. Against quantised weights llama.cpp rounds
+/// activations to 8 bits; where we do not, it reads the same weights written as F32.
+pub(super) fn perplexity(weights: Weights, side: Side, chunks: u32, biga: Option<PathBuf>) -> Result<Finding> {
     let pair = match Pair::open(weights, biga)? {
         Ok(pair) => pair,
         Err(why) => return Ok(Finding::Unavailable(why)),
@@ -112,34 +110,34 @@ pub(super) fn perplexity(weights: Weights, on: On, chunks: u32, biga: Option<Pat
     let scratch = Cache::open()?.scratch("perplexity")?;
     let file = scratch.path().join("licences.txt");
     fs::write(&file, text)?;
-    let mut command = match on {
-        On::Cpu => Command::new(&pair.biga),
-        On::Lavapipe => match biga_command::on_lavapipe(&pair.biga)? {
+    let mut command = match side {
+        Side::Cpu => Command::new(&pair.biga),
+        Side::LavapipeGpu | Side::LavapipeSoftware => match biga_command::on_lavapipe(&pair.biga)? {
             Ok(command) => command,
             Err(why) => return Ok(Finding::Unavailable(why)),
         },
     };
     command.arg("perplexity").arg(&pair.model).arg(&file);
     command.args(["-c", &WINDOW.to_string(), "--chunks", &chunks.to_string(), "--json"]);
-    match on {
-        On::Cpu => command.args(["--device", "cpu"]),
-        On::Lavapipe => command.args(["--device", "lavapipe", "--policy", "gpu"]),
-    };
+    command.args(match side {
+        Side::Cpu => &["--device", "cpu"][..],
+        Side::LavapipeGpu => &["--device", "lavapipe", "--policy", "gpu", "--vulkan-kernels", "gpu"],
+        Side::LavapipeSoftware => &["--device", "lavapipe", "--policy", "gpu", "--vulkan-kernels", "software"],
+    });
     let ours: Perplexity = serde_json::from_str(&process::stdout_of(&mut command)?)
         .context("biga perplexity --json wrote another shape than expected")?;
-    let rounded = pair.llama.perplexity(&pair.model, &file, WINDOW, chunks, pair.threads)?;
-    let percent = |theirs: f64| 100.0 * (ours.perplexity / theirs - 1.0).abs();
-    let mut detail = format!("{:.4} +/- {:.4}, {chunks} windows of {WINDOW}; ", ours.perplexity, ours.stderr);
-    let (theirs, error) = match on {
-        On::Cpu => rounded,
-        On::Lavapipe => {
-            let _ = write!(detail, "{:.3} % from llama-perplexity on the file itself; ", percent(rounded.0));
-            let expanded = pair.llama.expand(&pair.model)?;
-            pair.llama.perplexity(&expanded.path().join(EXPANDED), &file, WINDOW, chunks, pair.threads)?
-        }
+    let expanded = match side {
+        Side::LavapipeSoftware => Some(pair.llama.expand(&pair.model)?),
+        Side::Cpu | Side::LavapipeGpu => None,
     };
-    let _ = write!(detail, "llama-perplexity {theirs:.4} +/- {error:.4}");
-    Ok(Finding::Value(percent(theirs), detail))
+    let model = expanded.as_ref().map_or(pair.model.clone(), |folder| folder.path().join(EXPANDED));
+    let (theirs, error) = pair.llama.perplexity(&model, &file, WINDOW, chunks, pair.threads)?;
+    let percent = 100.0 * (ours.perplexity / theirs - 1.0).abs();
+    let detail = format!(
+        "{:.4} +/- {:.4}, llama-perplexity {theirs:.4} +/- {error:.4}, {chunks} windows of {WINDOW}",
+        ours.perplexity, ours.stderr
+    );
+    Ok(Finding::Value(percent, detail))
 }
 
 /// The ratio of the speeds.

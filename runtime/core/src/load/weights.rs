@@ -43,6 +43,13 @@ enum Place {
     Memory(SharedMemory),
 }
 
+impl Weight {
+    /// Whether its bytes lie in the mapped file, not in a copy of the loader's own.
+    pub fn is_mapped(&self) -> bool {
+        matches!(self.place, Place::File { .. })
+    }
+}
+
 /// Every weight of a graph, by id.
 #[derive(Debug)]
 pub struct Weights {

@@ -56,7 +56,16 @@ impl Inputs {
         let weight_bytes: Vec<Vec<u64>> = request
             .weights
             .iter()
-            .map(|weight| devices.iter().map(|info| request.capabilities.weight_size_bytes(info.id, weight)).collect())
+            .map(|weight| {
+                let own = |info: &biga_hal::DeviceInfo| request.capabilities.weight_size_bytes(info.id, weight);
+                devices
+                    .iter()
+                    .map(|info| match own(info) {
+                        0 if !weight.is_mapped => weight.file_bytes,
+                        bytes => bytes,
+                    })
+                    .collect()
+            })
             .collect();
         let mut inputs = Inputs {
             model: request.model.to_owned(),

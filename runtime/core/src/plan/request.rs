@@ -79,8 +79,11 @@ pub struct PlannedWeight {
     pub shape: WeightShape,
     /// Format.
     pub dtype: DType,
-    /// Bytes in the file.
+    /// Bytes as loaded.
     pub file_bytes: u64,
+    /// Whether they lie in the mapped file. Else the loader holds a copy (quantised, widened, or moved to an
+    /// aligned place), which takes memory where it is read in place.
+    pub is_mapped: bool,
 }
 
 /// What devices can do, asked without touching them.

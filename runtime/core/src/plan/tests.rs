@@ -57,6 +57,17 @@ fn weights_read_in_place_are_shown_but_take_no_memory() {
     assert!(shown.contains(&format!("in place, {:.1} ", weights as f64 / (1 << 20) as f64)), "{shown}");
     let on_gpu = setup.plan(|request| request.policy = Policy::Gpu).unwrap();
     assert!(on_gpu.memory.iter().all(|used| used.in_place_bytes == 0));
+
+    // Copies of the loader's own are memory that the plan takes, and that must fit.
+    let copies: Vec<_> = setup.weights.iter().map(|weight| PlannedWeight { is_mapped: false, ..*weight }).collect();
+    let copied = Setup { weights: copies, ..Setup::tiny() };
+    let used = copied.plan(|request| request.policy = Policy::Cpu).unwrap().memory[ON_CPU];
+    assert_eq!((used.weights_bytes, used.in_place_bytes), (weights, 0));
+    let refused = copied.plan(|request| {
+        request.policy = Policy::Cpu;
+        request.memory_limit = Some(weights - 1);
+    });
+    assert!(matches!(refused, Err(PlanError::DoesNotFit { .. })), "{refused:?}");
 }
 
 #[test]

@@ -187,9 +187,9 @@ pub struct WeightHome {
     pub weight: WeightId,
     /// Index in [`Plan::devices`].
     pub device: usize,
-    /// Bytes in that device's memory; 0 where the mapped file is read in place.
+    /// Bytes in that device's memory, the loader's own copy included; 0 where the mapped file is read in place.
     pub resident_bytes: u64,
-    /// Bytes that the device reads where the loader left them, as a rule in the mapped file; 0 where it has its own.
+    /// Bytes that the device reads in the mapped file; 0 where they are in its memory.
     pub in_place_bytes: u64,
 }
 
@@ -222,8 +222,7 @@ impl KvGroup {
 pub struct MemoryUse {
     /// Resident weights.
     pub weights_bytes: u64,
-    /// Weights read where the loader left them, as a rule in the mapped file. Not in the sum: the plan takes no
-    /// memory for them.
+    /// Weights read in the mapped file. Not in the sum: the plan takes no memory for them.
     pub in_place_bytes: u64,
     /// KV blocks for all sequences at full length.
     pub kv_bytes: u64,

@@ -83,7 +83,7 @@ impl Case {
         let mut weights = Vec::new();
         let mut weight = |graph: &mut Graph, units: u64| {
             let shape = WeightShape { role: WeightRole::Vector, rows: 1, columns: 64 };
-            weights.push(PlannedWeight { shape, dtype: DType::F32, file_bytes: units * UNIT });
+            weights.push(PlannedWeight { shape, dtype: DType::F32, file_bytes: units * UNIT, is_mapped: true });
             graph.add_weight(WeightSlot::Layer(0, LayerWeight::FfnNorm), shape)
         };
         let table = weight(&mut graph, 1);

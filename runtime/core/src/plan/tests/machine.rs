@@ -140,7 +140,7 @@ pub(super) fn weights_of(graph: &Graph, matrices: DType) -> Vec<PlannedWeight> {
     let weight = |spec: &crate::load::graph::WeightSpec| {
         let dtype = if spec.shape.role == WeightRole::Vector { DType::F32 } else { matrices };
         let row = dtype.row_bytes(spec.shape.columns).unwrap_or(spec.shape.columns * 4) as u64;
-        PlannedWeight { shape: spec.shape, dtype, file_bytes: row * spec.shape.rows as u64 }
+        PlannedWeight { shape: spec.shape, dtype, file_bytes: row * spec.shape.rows as u64, is_mapped: true }
     };
     graph.weights().iter().map(weight).collect()
 }
