@@ -11,13 +11,15 @@ use biga::{
     probe::{Link, Machine, OpenDevices, Topology},
 };
 use biga_cpu::{CpuBackend, CpuOptions, Kernels};
-use biga_vulkan::VulkanBackend;
+use biga_vulkan::{VulkanBackend, VulkanOptions};
 
 /// Everything that decides what an engine looks like.
 #[derive(Clone, Debug)]
 pub struct Setup {
     /// CPU kernels.
     pub kernels: Kernels,
+    /// Vulkan kernels.
+    pub vulkan_kernels: biga_vulkan::Kernels,
     /// CPU threads; `None` for all cores.
     pub threads: Option<usize>,
     /// Devices beside the CPU, as on the command line.
@@ -45,6 +47,7 @@ impl Setup {
     pub fn cpu(kernels: Kernels) -> Setup {
         Setup {
             kernels,
+            vulkan_kernels: biga_vulkan::Kernels::Auto,
             threads: None,
             devices: vec!["cpu".to_owned()],
             policy: Policy::Cpu,
@@ -87,7 +90,8 @@ impl Setup {
         let mut machine = Machine::new();
         machine.register(Arc::new(CpuBackend::new(CpuOptions { threads: self.threads, kernels: self.kernels })));
         if self.devices.iter().any(|name| name != "cpu") {
-            machine.register(Arc::new(VulkanBackend::new()));
+            let options = VulkanOptions { kernels: self.vulkan_kernels };
+            machine.register(Arc::new(VulkanBackend::with_options(options)));
         }
         let selection = machine.probe().select(&self.devices);
         anyhow::ensure!(selection.missing.is_empty(), "missing devices: {:?}", selection.missing);

@@ -2,7 +2,10 @@
 //!
 //! The models are named by `BIGA_SMOLLM2` and `BIGA_GEMMA3`. `golden/*.json` holds what llama.cpp said
 //! (its build is in the file) to twelve prompts: greedy, 32 tokens. With `BIGA_FULL` set every prompt
-//! runs on a software GPU too, else the first three.
+//! runs on a software GPU too, with the kernels for GPUs as well, else the first three.
+//!
+//! Where activations are rounded to 8 bits, all prompts together must be right; a single one has too few
+//! tokens to tell 95 % from 94 %. On a software GPU, which keeps f32, each one must be.
 
 use std::{
     env,
@@ -14,7 +17,6 @@ use biga::{
     Engine,
     generate::{GenerateOptions, Generated, generate},
     load::{LoadOptions, Model},
-    plan::Policy,
     sample::SamplingParams,
 };
 use biga_cpu::Kernels;
@@ -90,7 +92,7 @@ fn same_text_gemma3_on_the_cpu_says_what_llama_cpp_says() {
 }
 
 /// Judges the texts of one setup by the plain f32 reference.
-fn check_right(model: &Arc<Model>, golden_file: &str, name: &str, setup: &Setup, n_prompts: usize) {
+fn check_right(model: &Arc<Model>, golden_file: &str, name: &str, setup: &Setup, n_prompts: usize, each: bool) {
     let mut reference = Setup::cpu(Kernels::Reference).engine_of(model.clone()).unwrap();
     let mut engine = setup.engine_of(model.clone()).unwrap();
     let mut all = Verdict::default();
@@ -98,23 +100,30 @@ fn check_right(model: &Arc<Model>, golden_file: &str, name: &str, setup: &Setup,
         let (ids, generated, text) = continue_prompt(&mut engine, prompt);
         let verdict = judge(&mut reference, &ids, &generated.token_ids).unwrap();
         println!("{name}: {} of {} best, {} near: {prompt:?} -> {text:?}", verdict.n_best, verdict.n, verdict.n_near);
+        assert!(verdict.is_right() || !each, "{name}: {prompt:?}: {verdict:?}");
         all.add(verdict);
     }
     assert!(all.is_right(), "{name}: {all:?}");
 }
 
 fn mixes(vulkan: &Setup) -> [(&'static str, Setup); 2] {
-    let mixed = Setup { policy: Policy::Gpu, ..vulkan.clone() }.place(&["attention=cpu", "ffn=gpu"]);
-    [("gpu", vulkan.clone()), ("attention=cpu,ffn=gpu", mixed)]
+    let vulkan = Setup { vulkan_kernels: biga_vulkan::Kernels::Software, ..vulkan.clone() };
+    let mixed = vulkan.clone().place(&["attention=cpu", "ffn=gpu"]);
+    [("gpu", vulkan), ("attention=cpu,ffn=gpu", mixed)]
 }
 
 fn check_right_everywhere(variable: &str, golden_file: &str) {
     let Some(model) = model(variable) else { return };
-    check_right(&model, golden_file, "cpu", &Setup::cpu(Kernels::Auto), 12);
+    check_right(&model, golden_file, "cpu", &Setup::cpu(Kernels::Auto), 12, false);
     let Some(vulkan) = Setup::vulkan() else { return };
-    let n_prompts = if env::var_os("BIGA_FULL").is_some() { 12 } else { 3 };
+    let full = env::var_os("BIGA_FULL").is_some();
+    let n_prompts = if full { 12 } else { 3 };
     for (name, setup) in mixes(&vulkan) {
-        check_right(&model, golden_file, name, &setup, n_prompts);
+        check_right(&model, golden_file, name, &setup, n_prompts, true);
+    }
+    if full {
+        let gpu = Setup { vulkan_kernels: biga_vulkan::Kernels::Gpu, ..vulkan };
+        check_right(&model, golden_file, "kernels for GPUs", &gpu, 12, false);
     }
 }
 
