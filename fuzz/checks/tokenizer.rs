@@ -1,10 +1,18 @@
 //! Any vocabulary and any text: loaded, encoded, decoded, streamed. Nothing may panic, ids stay in the
 //! vocabulary, and a stream reads as the whole does.
 //!
-//! The input is `options`, `scheme`, then three lists parted by byte 0xfe, their entries by 0xff: tokens
-//! (kind, score, text), merges, texts.
+//! The input is one of three. A `tokenizer.json`, which begins with `{`; then a `tokenizer_config.json`, an
+//! `eos_token_id` and texts, each after a byte 0xff. A GGUF file, which begins with `GGUF`; texts are those
+//! below. Otherwise a vocabulary: `options`, `scheme`, then three lists parted by byte 0xfe, their entries by
+//! 0xff: tokens (kind, score, text), merges, texts.
 
-use biga::load::tokenizer::{GgufVocab, StopMatcher, TokenStream, Tokenizer};
+use biga::load::{
+    gguf::Gguf,
+    tokenizer::{GgufVocab, StopMatcher, TokenStream, Tokenizer},
+};
+
+/// Texts for inputs that bring none.
+const TEXTS: [&str; 3] = ["", "Hello, world! 1 22\n\n  é日🙂 ab", "<s>[INST] ▁▁a</s><|im_end|>"];
 
 const SCHEMES: [&str; 16] = [
     "default",
@@ -25,8 +33,43 @@ const SCHEMES: [&str; 16] = [
     "nobody-knows",
 ];
 
-/// Builds a vocabulary of `data` and runs its texts through it.
+/// Builds a vocabulary of `data` and runs texts through it.
 pub(crate) fn check(data: &[u8]) {
+    match data {
+        [b'{', ..] => check_json(data),
+        [b'G', b'G', b'U', b'F', ..] => check_gguf(data),
+        _ => check_entries(data),
+    }
+}
+
+fn check_json(data: &[u8]) {
+    let mut parts = data.split(|&byte| byte == 0xff);
+    let json = parts.next().unwrap_or(&[]);
+    let (config, eos) = (parts.next().filter(|config| !config.is_empty()), parts.next().unwrap_or(b"{}"));
+    let Ok(mut tokenizer) = Tokenizer::from_json_bytes(json, config) else { return };
+    let _ = tokenizer.add_eos_ids_from(eos);
+    assert!(tokenizer.eos_ids().iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "ids are in the vocabulary");
+    let texts = parts.map(String::from_utf8_lossy);
+    for text in TEXTS.map(Into::into).into_iter().chain(texts) {
+        for (parse_special, add_bos) in [(false, false), (true, true)] {
+            // A file may have no token for a text.
+            if let Ok(ids) = tokenizer.encode(&text, parse_special, add_bos) {
+                check_ids(&tokenizer, &ids);
+            }
+        }
+    }
+}
+
+fn check_gguf(data: &[u8]) {
+    let Ok(gguf) = Gguf::parse(data) else { return };
+    let Ok(vocab) = GgufVocab::from_metadata(&gguf.metadata) else { return };
+    let Ok(tokenizer) = Tokenizer::from_gguf(vocab) else { return };
+    for text in TEXTS {
+        check_text(&tokenizer, text);
+    }
+}
+
+fn check_entries(data: &[u8]) {
     let Some(([options, scheme], lists)) = data.split_first_chunk::<2>() else { return };
     let mut lists = lists.split(|&byte| byte == 0xfe);
     let mut list = || lists.next().unwrap_or(&[]).split(|&byte| byte == 0xff).collect::<Vec<_>>();
@@ -65,22 +108,26 @@ pub(crate) fn check(data: &[u8]) {
 fn check_text(tokenizer: &Tokenizer, text: &str) {
     for (parse_special, add_bos) in [(false, false), (true, true)] {
         let ids = tokenizer.encode(text, parse_special, add_bos).expect("own vocabularies encode every text");
-        assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "ids are in the vocabulary");
-        let mut stream = TokenStream::new(tokenizer);
-        let mut stops = StopMatcher::new(vec!["stop".to_owned(), "\n\n".to_owned()]);
-        let (mut streamed, mut released) = (String::new(), String::new());
-        for &id in &ids {
-            let piece = stream.push(id);
-            streamed.push_str(piece);
-            released.push_str(stops.push(piece).text);
-        }
-        let piece = stream.finish();
+        check_ids(tokenizer, &ids);
+    }
+}
+
+fn check_ids(tokenizer: &Tokenizer, ids: &[u32]) {
+    assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocab_size()), "ids are in the vocabulary");
+    let mut stream = TokenStream::new(tokenizer);
+    let mut stops = StopMatcher::new(vec!["stop".to_owned(), "\n\n".to_owned()]);
+    let (mut streamed, mut released) = (String::new(), String::new());
+    for &id in ids {
+        let piece = stream.push(id);
         streamed.push_str(piece);
         released.push_str(stops.push(piece).text);
-        released.push_str(stops.finish());
-        assert_eq!(streamed, tokenizer.decode(&ids), "a stream reads as the whole does");
-        assert!(streamed.starts_with(&released), "what is released is the beginning of the text");
     }
+    let piece = stream.finish();
+    streamed.push_str(piece);
+    released.push_str(stops.push(piece).text);
+    released.push_str(stops.finish());
+    assert_eq!(streamed, tokenizer.decode(ids), "a stream reads as the whole does");
+    assert!(streamed.starts_with(&released), "what is released is the beginning of the text");
 }
 
 /// The 256 bytes as byte-level vocabularies write them.

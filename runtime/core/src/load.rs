@@ -28,6 +28,8 @@ pub mod tokenizer;
 
 pub mod chat;
 
+mod guard;
+
 use std::path::{Path, PathBuf};
 
 use biga_map::MappedFile;

@@ -1,9 +1,11 @@
 //! `tokenizer.json` through the `tokenizers` crate, with what the files around it add.
 
+mod bounds;
+
 use std::sync::OnceLock;
 
 use serde::Deserialize;
-use tokenizers::{ModelWrapper, Tokenizer as HfTokenizer};
+use tokenizers::{ModelWrapper, PostProcessorWrapper, Tokenizer as HfTokenizer};
 
 use super::bpe::decode_entry;
 use super::special::SpecialSplitter;
@@ -11,6 +13,7 @@ use super::spm::byte_of_entry;
 use super::table::{TokenKind, TokenTable};
 use super::vocab::{end_names, push_unmarked};
 use super::{Engine, Tokenizer, TokenizerError};
+use crate::load::guard::contained;
 
 /// Encodes by the `tokenizers` crate.
 pub(super) struct JsonEngine {
@@ -27,16 +30,17 @@ impl std::fmt::Debug for JsonEngine {
 
 impl JsonEngine {
     pub(super) fn encode(&self, text: &str, parse_special: bool, out: &mut Vec<u32>) -> Result<(), TokenizerError> {
-        let tokenizer = if parse_special {
-            &self.tokenizer
-        } else {
-            self.plain.get_or_init(|| {
-                let mut plain = self.tokenizer.clone();
-                plain.set_encode_special_tokens(true);
-                plain
-            })
+        let as_plain_text = || {
+            let mut plain = self.tokenizer.clone();
+            plain.set_encode_special_tokens(true);
+            plain
         };
-        let encoding = tokenizer.encode_fast(text, false).map_err(|error| TokenizerError::Encode(error.to_string()))?;
+        // A panic leaves the tokenizer as it was: only finished words go into its cache.
+        let encoded = contained(|| {
+            let tokenizer = if parse_special { &self.tokenizer } else { self.plain.get_or_init(as_plain_text) };
+            tokenizer.encode_fast(text, false).map_err(|error| error.to_string())
+        });
+        let encoding = encoded.and_then(|encoded| encoded).map_err(TokenizerError::Encode)?;
         out.extend_from_slice(encoding.get_ids());
         Ok(())
     }
@@ -88,6 +92,11 @@ pub(super) fn load(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Tokenizer,
         Some(config) => serde_json::from_slice(config).map_err(|error| malformed("tokenizer_config.json", error))?,
         None => Config::default(),
     };
+    bounds::check(tokenizer)?;
+    contained(|| load_checked(tokenizer, &config)).map_err(|panic| malformed("tokenizer.json", panic))?
+}
+
+fn load_checked(tokenizer: &[u8], config: &Config) -> Result<Tokenizer, TokenizerError> {
     let mut inner = HfTokenizer::from_bytes(tokenizer).map_err(|error| malformed("tokenizer.json", error))?;
     // A prompt is never cut or filled up here, whatever the file was saved with.
     inner.with_padding(None);
@@ -101,6 +110,8 @@ pub(super) fn load(tokenizer: &[u8], config: Option<&[u8]>) -> Result<Tokenizer,
     let eos = id_of(&config.eos_token).or(tail);
     let adds_bos = config.add_bos_token.unwrap_or(head.is_some());
     let adds_eos = config.add_eos_token.unwrap_or(tail.is_some());
+    // Its marks are known now, and what else it may do (repeat the text) no prompt needs.
+    inner.with_post_processor(None::<PostProcessorWrapper>);
     let mut eos_ids: Vec<u32> = Vec::new();
     for id in eos.into_iter().chain(end_names(&table)) {
         if !eos_ids.contains(&id) {

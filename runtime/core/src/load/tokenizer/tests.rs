@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod hostile;
+
 /// How a byte-level vocabulary writes a byte.
 fn character_of(byte: u8) -> char {
     (0..0x200).filter_map(char::from_u32).find(|&c| bpe::byte_of_char(c) == Some(byte)).unwrap()
