@@ -157,13 +157,15 @@ pub(crate) struct Case {
     pub(crate) rows: Rows,
     pub(crate) in_place: bool,
     pub(crate) kv: Option<KvCase>,
+    /// Largest input.
+    pub(crate) magnitude: f32,
     pub(crate) tolerance: Tolerance,
 }
 
 impl Case {
     /// An op over the tokens of a step, without a cache.
     pub(crate) fn new(kind: OpKind, weights: Vec<DType>, step: StepCase, tolerance: Tolerance) -> Case {
-        Case { kind, weights, step, rows: Rows::Tokens, in_place: false, kv: None, tolerance }
+        Case { kind, weights, step, rows: Rows::Tokens, in_place: false, kv: None, magnitude: 1.0, tolerance }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -173,7 +175,8 @@ impl Case {
         let kv = self.kv.map_or(String::new(), |kv| format!(" kv {} × {}", kv.dtype, kv.block_len));
         let runs: Vec<_> = self.step.runs.iter().map(|run| (run.slot, run.start, run.count)).collect();
         let in_place = if self.in_place { " in place" } else { "" };
-        format!("{kind} [{}]{kv} runs {runs:?} + {}{in_place}", weights.join(" "), self.step.spare)
+        let inputs = if self.magnitude == 1.0 { String::new() } else { format!(" inputs to {:e}", self.magnitude) };
+        format!("{kind} [{}]{kv} runs {runs:?} + {}{in_place}{inputs}", weights.join(" "), self.step.spare)
     }
 
     fn limits(&self) -> StepLimits {
@@ -223,7 +226,8 @@ impl Data {
         let vocab = if let OpKind::Embed { vocab, .. } = case.kind { vocab } else { 100 };
         let tokens = (0..case.step.n_tokens()).map(|_| random.below(vocab) as u32).collect();
         let rows = case.input_rows();
-        let inputs = case.kind.input_widths().iter().map(|width| f32_bytes(&random.units(rows * width))).collect();
+        let mut values = |n: usize| random.units(n).iter().map(|unit| unit * case.magnitude).collect::<Vec<f32>>();
+        let inputs = case.kind.input_widths().iter().map(|width| f32_bytes(&values(rows * width))).collect();
         let weights = case
             .kind
             .weights()
@@ -409,7 +413,8 @@ impl Pair<'_> {
     }
 }
 
-/// Entries that the reference wrote agree within the format's step; all other bytes are as they were.
+/// Entries that the reference wrote are finite and agree within the format's step; all other bytes are as
+/// they were.
 fn compare_pools(
     case: &Case,
     kv: &KvCase,
@@ -433,8 +438,12 @@ fn compare_pools(
                 if before == expected && before != seen {
                     return Err(format!("block {block}, entry {i}: written though no token stands there"));
                 }
-                if expected != seen {
+                if before != expected || before != seen {
                     let (expected, seen) = (kv_values(kv.dtype, expected), kv_values(kv.dtype, seen));
+                    // An infinity would agree with an infinity, and make every sum that reads it no number.
+                    if !expected.iter().chain(&seen).all(|value| value.is_finite()) {
+                        return Err(format!("block {block}, entry {i}: {seen:?} where {expected:?} was expected"));
+                    }
                     compare(&expected, &seen, Tolerance::of_kv(kv.dtype), factor)
                         .map_err(|cause| format!("block {block}, entry {i}: {cause}"))?;
                 }

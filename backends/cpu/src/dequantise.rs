@@ -112,20 +112,25 @@ fn q6_k(block: &[u8], y: &mut [f32]) {
     }
 }
 
+/// The nearest finite half: an infinity would poison the softmax that reads it.
+fn finite_half(x: f32) -> f16 {
+    f16::from_f32(x.clamp(f16::MIN.to_f32(), f16::MAX.to_f32()))
+}
+
 /// Stores a row of f32 in one of the formats of the KV cache.
 pub(crate) fn store_row(dtype: DType, x: &[f32], bytes: &mut [u8]) {
     let blocks = bytes.chunks_exact_mut(dtype.block_bytes()).zip(x.chunks_exact(dtype.block_len()));
     match dtype {
         DType::F32 => blocks.for_each(|(b, x)| b.copy_from_slice(&x[0].to_le_bytes())),
-        DType::F16 => blocks.for_each(|(b, x)| b.copy_from_slice(&f16::from_f32(x[0]).to_le_bytes())),
+        DType::F16 => blocks.for_each(|(b, x)| b.copy_from_slice(&finite_half(x[0]).to_le_bytes())),
         DType::BF16 => blocks.for_each(|(b, x)| b.copy_from_slice(&bf16::from_f32(x[0]).to_le_bytes())),
         DType::Q8_0 => blocks.for_each(|(b, x)| {
             let largest = x.iter().fold(0.0_f32, |a, x| a.max(x.abs()));
-            let scale = largest / 127.0;
+            let scale = (largest / 127.0).min(f16::MAX.to_f32());
             let inverse = if scale > 0.0 { 1.0 / scale } else { 0.0 };
-            b[..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
+            b[..2].copy_from_slice(&finite_half(scale).to_le_bytes());
             for (q, x) in b[2..].iter_mut().zip(x) {
-                *q = ((x * inverse).round() as i8).cast_unsigned();
+                *q = ((x * inverse).round().clamp(-127.0, 127.0) as i8).cast_unsigned();
             }
         }),
         // PANIC: `supports` and the checks at compilation let no other format through.
@@ -152,6 +157,21 @@ mod tests {
                 assert!((x - y).abs() <= tolerance, "{dtype}: {x} became {y}");
             }
         }
+    }
+
+    #[test]
+    fn what_is_stored_is_finite() {
+        let mut x = vec![1.0; 32];
+        x[..3].copy_from_slice(&[1e5, -1e5, 3e38]);
+        let stored = |dtype: DType| {
+            let mut bytes = vec![0; dtype.row_bytes(32).unwrap()];
+            let mut back = vec![0.0; 32];
+            store_row(dtype, &x, &mut bytes);
+            dequantise_row(dtype, &bytes, &mut back);
+            back
+        };
+        assert_eq!(stored(DType::F16)[..4], [65504.0, -65504.0, 65504.0, 1.0]);
+        assert_eq!(stored(DType::Q8_0)[..4], [2.0 * 65504.0, -2.0 * 65504.0, 127.0 * 65504.0, 0.0]);
     }
 
     /// Vectors made with another implementation (the Python package `gguf`).

@@ -42,6 +42,13 @@ pub(crate) fn append() -> Vec<Case> {
                 cases.push(Case { kv: Some(kv), ..case });
             }
         }
+        // Beyond the largest half, and beyond what a block of 8-bit quants with a half as its scale can hold.
+        for magnitude in [1e5, 1e7] {
+            let kv = KvCase { dtype, block_len: 16, max_blocks: 3 };
+            let kind = OpKind::KvAppend { heads: HEADS[1] };
+            let case = Case::new(kind, Vec::new(), StepCase::of(&[(0, 14, 5)]), Tolerance::F32);
+            cases.push(Case { kv: Some(kv), magnitude, ..case });
+        }
     }
     cases
 }
