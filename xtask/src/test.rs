@@ -13,7 +13,7 @@ use std::{process::ExitCode, time::Instant};
 use anyhow::{Result, bail};
 
 use crate::workspace;
-pub(crate) use build::{TestBinary, build as build_tests, packed};
+pub(crate) use build::{Ran, TestBinary, build as build_tests, packed};
 pub(crate) use fuzz::{fuzz as fuzz_one, targets as fuzz_targets};
 pub(crate) use steps::model_environment;
 pub(crate) use summary::Counts;
@@ -99,7 +99,7 @@ pub(crate) fn run_package(
     filter: &str,
     runner: &[String],
     environment: &[(&str, String)],
-) -> Result<Counts> {
+) -> Result<Ran> {
     let mut binaries = build::build()?;
     binaries.retain(|binary| binary.package == package);
     run_binaries(&binaries, filter, runner, environment)
@@ -114,7 +114,7 @@ pub(crate) fn run_binaries(
     filter: &str,
     runner: &[String],
     environment: &[(&str, String)],
-) -> Result<Counts> {
+) -> Result<Ran> {
     let arguments: Vec<&str> = [filter].into_iter().filter(|filter| !filter.is_empty()).collect();
     build::Suite { runner, environment, arguments: &arguments }.run(binaries)
 }

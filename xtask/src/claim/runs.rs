@@ -13,7 +13,7 @@ use crate::{
     cache::Cache,
     claims::pack,
     debian, fetch, process,
-    test::{self, Counts},
+    test::{self, Counts, Ran},
 };
 
 /// The exit status of `biga run --strict --policy hybrid`.
@@ -38,29 +38,33 @@ pub(super) fn strict_exit() -> Result<Finding> {
 
 /// Runs the tests of one package whose names contain the filter.
 pub(super) fn tests(package: &str, filter: &str, lavapipe: bool) -> Result<Finding> {
-    let counts = match pack::folder() {
+    let ran = match pack::folder() {
         Some(folder) => packed_tests(&folder, package, filter, lavapipe)?,
         None => built_tests(package, filter, lavapipe)?,
     };
-    let counts = match counts {
-        Ok(counts) => counts,
-        Err(why) => return Ok(Finding::Unavailable(why)),
-    };
-    match counts {
-        Counts { passed: 0, failed: 0, skipped: 0 } => bail!("no test of {package} has `{filter}` in its name"),
-        Counts { passed: 0, failed: 0, skipped } => {
-            Ok(Finding::Unavailable(format!("{skipped} tests were skipped, see their reasons above")))
+    match ran {
+        Ok(Ran { counts: Counts { passed: 0, failed: 0, skipped: 0 }, .. }) => {
+            bail!("no test of {package} has `{filter}` in its name")
         }
-        Counts { passed, failed, skipped } => {
-            Ok(Finding::Value(failed as f64, format!("{passed} passed, {skipped} skipped")))
-        }
+        Ok(ran) => Ok(of_tests(&ran)),
+        Err(why) => Ok(Finding::Unavailable(why)),
     }
+}
+
+/// A failure is one whatever else was skipped; success is one only if nothing was.
+fn of_tests(Ran { counts, missing }: &Ran) -> Finding {
+    let Counts { passed, failed, skipped } = *counts;
+    if failed == 0 && skipped > 0 {
+        let (n, missing) = (passed + skipped, missing.join("; "));
+        return Finding::Unavailable(format!("{skipped} of {n} tests were skipped: {missing}"));
+    }
+    Finding::Value(failed as f64, format!("{passed} passed, {skipped} skipped"))
 }
 
 /// Tests that run a shorter list on slow devices run the whole one for a claim.
 const FULL: (&str, &str) = ("BIGA_FULL", "1");
 
-fn built_tests(package: &str, filter: &str, lavapipe: bool) -> Result<std::result::Result<Counts, String>> {
+fn built_tests(package: &str, filter: &str, lavapipe: bool) -> Result<std::result::Result<Ran, String>> {
     let mut environment = test::model_environment()?;
     environment.push((FULL.0, FULL.1.to_owned()));
     let root;
@@ -84,7 +88,7 @@ fn packed_tests(
     package: &str,
     filter: &str,
     lavapipe: bool,
-) -> Result<std::result::Result<Counts, String>> {
+) -> Result<std::result::Result<Ran, String>> {
     let binaries = test::packed(folder, package)?;
     if binaries.is_empty() {
         return Ok(Err(format!("the tests of {package} are not in the pack")));
@@ -128,4 +132,25 @@ pub(super) fn steps(names: &[String]) -> Result<Finding> {
 
 fn or_none(names: &[&str]) -> String {
     if names.is_empty() { "none".to_owned() } else { names.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, Finding, Ran, of_tests};
+
+    #[test]
+    fn a_claim_of_tests_needs_all_of_them() {
+        let of = |passed, failed, skipped| {
+            let missing = vec!["BIGA_GEMMA3 is not set".to_owned()];
+            of_tests(&Ran { counts: Counts { passed, failed, skipped }, missing })
+        };
+        assert!(matches!(of(2, 0, 0), Finding::Value(0.0, _)));
+        assert!(matches!(of(1, 1, 1), Finding::Value(1.0, _)));
+        for passed in [0, 1] {
+            match of(passed, 0, 1) {
+                Finding::Unavailable(why) => assert!(why.contains("BIGA_GEMMA3 is not set"), "{why}"),
+                Finding::Value(value, detail) => panic!("{passed} passed: {value}, {detail}"),
+            }
+        }
+    }
 }

@@ -85,6 +85,15 @@ pub(crate) fn packed(pack: &Path, package: &str) -> Result<Vec<TestBinary>> {
     Ok(binaries)
 }
 
+/// What a suite did.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Ran {
+    /// Of all its tests.
+    pub(crate) counts: Counts,
+    /// What tests missed that were skipped, each reason once.
+    pub(crate) missing: Vec<String>,
+}
+
 /// Where and how a suite runs.
 #[derive(Default)]
 pub(crate) struct Suite<'a> {
@@ -101,8 +110,8 @@ impl Suite<'_> {
     ///
     /// # Errors
     /// If an executable cannot be started, or dies without a `test result:` line.
-    pub(crate) fn run<'b>(&self, binaries: impl IntoIterator<Item = &'b TestBinary>) -> Result<Counts> {
-        let mut total = Counts::default();
+    pub(crate) fn run<'b>(&self, binaries: impl IntoIterator<Item = &'b TestBinary>) -> Result<Ran> {
+        let mut total = Ran::default();
         let mut died = Vec::new();
         for binary in binaries {
             println!("   {} ({})", binary.package, binary.target);
@@ -113,12 +122,19 @@ impl Suite<'_> {
                 }
             })?;
             match reader.counts() {
-                Some(counts) if ok == (counts.failed == 0) => total += counts,
+                Some(counts) if ok == (counts.failed == 0) => {
+                    total.counts += counts;
+                    for reason in reader.skipped {
+                        if !total.missing.contains(&reason) {
+                            total.missing.push(reason);
+                        }
+                    }
+                }
                 _ => died.push(format!("{} ({})", binary.package, binary.target)),
             }
         }
         if !died.is_empty() {
-            bail!("ended without a result ({} others passed): {}", total.passed, died.join(", "));
+            bail!("ended without a result ({} others passed): {}", total.counts.passed, died.join(", "));
         }
         Ok(total)
     }
@@ -146,7 +162,8 @@ impl Suite<'_> {
 #[derive(Default)]
 struct OutputReader {
     result: Option<Counts>,
-    skipped: u64,
+    /// The first reason of each skipped test.
+    skipped: Vec<String>,
     in_successes: bool,
     skipped_in_this_test: bool,
 }
@@ -168,16 +185,16 @@ impl OutputReader {
         if line.starts_with("---- ") {
             self.skipped_in_this_test = false;
         }
-        if line.starts_with("skipped:") && !self.skipped_in_this_test {
+        if let Some(reason) = line.strip_prefix("skipped:").filter(|_| !self.skipped_in_this_test) {
             self.skipped_in_this_test = true;
-            self.skipped += 1;
+            self.skipped.push(reason.trim().to_owned());
         }
         line.starts_with("skip")
     }
 
     fn counts(&self) -> Option<Counts> {
         let mut counts = self.result?;
-        let skipped = self.skipped.min(counts.passed);
+        let skipped = (self.skipped.len() as u64).min(counts.passed);
         counts.passed -= skipped;
         counts.skipped += skipped;
         Some(counts)
@@ -217,6 +234,7 @@ mod tests {
         let mut reader = OutputReader::default();
         let shown: Vec<&str> = output.lines().filter(|line| reader.read(line)).collect();
         assert_eq!(reader.counts(), Some(Counts { passed: 1, failed: 1, skipped: 1 }));
+        assert_eq!(reader.skipped, ["no model"]);
         assert!(shown.contains(&"skipped: no model") && !shown.contains(&"chatter"));
     }
 

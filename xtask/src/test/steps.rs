@@ -94,7 +94,9 @@ fn tests(context: &mut Context) -> Result<Outcome> {
     let environment = model_environment()?;
     let suite = build::Suite { environment: &environment, ..Default::default() };
     let binaries = built(context)?;
-    suite.run(binaries.iter().filter(|binary| !ON_VULKAN.contains(&binary.package.as_str()))).map(Outcome::Done)
+    suite
+        .run(binaries.iter().filter(|binary| !ON_VULKAN.contains(&binary.package.as_str())))
+        .map(|ran| Outcome::Done(ran.counts))
 }
 
 fn shaders(_: &mut Context) -> Result<Outcome> {
@@ -124,7 +126,9 @@ fn lavapipe(context: &mut Context, vector_width_bits: u32, packages: &[&str]) ->
     let runner = libraries.runner();
     let suite = build::Suite { runner: &runner, environment: &environment, ..Default::default() };
     let binaries = built(context)?;
-    suite.run(binaries.iter().filter(|binary| packages.contains(&binary.package.as_str()))).map(Outcome::Done)
+    suite
+        .run(binaries.iter().filter(|binary| packages.contains(&binary.package.as_str())))
+        .map(|ran| Outcome::Done(ran.counts))
 }
 
 /// The root with Mesa, or why there is none.
