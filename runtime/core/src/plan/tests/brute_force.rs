@@ -17,6 +17,7 @@ use crate::{
         Capabilities, Limits, Phase, Plan, PlanError, PlanRequest, PlannedWeight, Policy, Reason,
         cost::{Work, crossing_s, entry_s, reaches, value_bytes},
         inputs::Inputs,
+        types::KvGroup,
     },
     probe::{Link, Topology},
 };
@@ -24,6 +25,10 @@ use crate::{
 const UNIT: u64 = 8 << 20;
 const DEVICES: [DeviceId; 3] = [CPU, GPU, NPU];
 const HEADS: Heads = Heads { n_heads: 1, n_kv_heads: 1, head_dim: 1 << 10 };
+/// Positions: a layer's KV is one unit with 16 bits an element, two with 32.
+const CONTEXT: usize = 2 << 10;
+/// KV formats that a case may have, two of these, in the order of preference.
+const FORMATS: [[DType; 2]; 3] = [[DType::F16, DType::BF16], [DType::F16, DType::F32], [DType::BF16, DType::F32]];
 
 /// One op of a random graph.
 #[derive(Clone, Debug)]
@@ -44,6 +49,9 @@ struct Case {
     widths: Vec<usize>,
     /// By op number and device.
     supported: Vec<[bool; 3]>,
+    /// KV formats, the preferred one first, and which of them a device has.
+    formats: [DType; 2],
+    has_format: [[bool; 2]; 3],
     /// GB/s, Gflop/s, launch and submission in µs.
     rates: [(f64, f64, f64, f64); 3],
     /// Latency in µs, GB/s, shared; by pair of devices.
@@ -66,10 +74,11 @@ fn number_of(kind: &OpKind) -> usize {
 impl Capabilities for Case {
     fn supports(&self, device: DeviceId, query: &OpQuery<'_>) -> Result<(), Unsupported> {
         let index = DEVICES.iter().position(|known| *known == device).unwrap();
-        match self.supported.get(number_of(query.kind)) {
-            Some(row) if !row[index] => Err(Unsupported { op: query.kind.name(), device, cause: "made up".to_owned() }),
-            _ => Ok(()),
+        let runs = self.supported.get(number_of(query.kind)).is_none_or(|row| row[index]);
+        if runs && query.kv.is_none_or(|kv| self.stores(index, kv)) {
+            return Ok(());
         }
+        Err(Unsupported { op: query.kind.name(), device, cause: "made up".to_owned() })
     }
 
     fn weight_size_bytes(&self, _: DeviceId, weight: &PlannedWeight) -> u64 {
@@ -78,6 +87,15 @@ impl Capabilities for Case {
 }
 
 impl Case {
+    fn stores(&self, device: usize, kv: DType) -> bool {
+        self.formats.iter().zip(self.has_format[device]).any(|(&format, has)| has && format == kv)
+    }
+
+    /// The format by which a device's ops on KV are priced: the best that it has.
+    fn priced(&self, device: usize) -> DType {
+        self.formats.into_iter().find(|&kv| self.stores(device, kv)).unwrap_or(DType::F16)
+    }
+
     fn graph(&self) -> (Graph, Vec<PlannedWeight>) {
         let mut graph = Graph::new();
         let mut weights = Vec::new();
@@ -149,14 +167,17 @@ impl Case {
     }
 }
 
-/// Everything tried: the devices of each op by phase, and the home of each layer's KV.
+/// Everything tried: the devices of each op by phase, and the home and format of each layer's KV.
 struct Trial<'a> {
+    case: &'a Case,
     inputs: &'a Inputs,
     budgets: Vec<u64>,
     best: Option<f64>,
 }
 
 type Devices = Vec<[usize; 2]>;
+/// Home and format by layer.
+type Kv = BTreeMap<usize, (usize, DType)>;
 
 impl Trial<'_> {
     fn try_all(&mut self, devices: &mut Devices) {
@@ -176,7 +197,7 @@ impl Trial<'_> {
         }
     }
 
-    /// Supported, and where the op's weights already are.
+    /// Supported, with KV in some format, and where the op's weights already are.
     fn is_possible(&self, devices: &Devices) -> bool {
         let op = devices.len() - 1;
         let node = self.inputs.graph.op(OpId(op));
@@ -186,28 +207,31 @@ impl Trial<'_> {
                     let shared = self.inputs.graph.op(OpId(other)).weights.iter().any(|w| node.weights.contains(w));
                     !shared || devices[other][0] == devices[op][0]
                 }));
-        weights_agree && devices[op].iter().all(|&device| self.inputs.answer(OpId(op), device, 0).is_ok())
+        weights_agree && devices[op].iter().all(|&device| self.inputs.best_answer(OpId(op), device).is_ok())
     }
 
     fn try_homes(&mut self, devices: &Devices) {
-        let layers: BTreeSet<usize> = self
-            .inputs
-            .graph
-            .ops()
-            .filter(|(_, node)| node.op.kind.uses_kv())
-            .filter_map(|(_, n)| n.op.layer)
-            .collect();
-        let layers: Vec<usize> = layers.into_iter().collect();
-        for code in 0..3usize.pow(layers.len() as u32) {
-            let homes: BTreeMap<usize, usize> =
-                layers.iter().enumerate().map(|(at, &layer)| (layer, code / 3usize.pow(at as u32) % 3)).collect();
-            let cost = self.cost(devices, &homes);
-            self.best = self.best.into_iter().chain(cost).reduce(f64::min);
+        let cost = self.cost(devices);
+        if self.best.is_some_and(|best| best <= cost) {
+            return;
+        }
+        let ops = self.inputs.graph.ops().filter(|(_, node)| node.op.kind.uses_kv());
+        let layers: Vec<usize> = ops.filter_map(|(_, n)| n.op.layer).collect::<BTreeSet<_>>().into_iter().collect();
+        for code in 0..6usize.pow(layers.len() as u32) {
+            let choice = |at: usize| code / 6usize.pow(at as u32) % 6;
+            let kv = layers.iter().enumerate().map(|(at, &layer)| {
+                let choice = choice(at);
+                (layer, (choice % 3, self.case.formats[choice / 3]))
+            });
+            if self.is_feasible(devices, &kv.collect()) {
+                self.best = Some(cost);
+                return;
+            }
         }
     }
 
-    /// Seconds, or nothing if memory is short or a KV cache out of reach.
-    fn cost(&self, devices: &Devices, homes: &BTreeMap<usize, usize>) -> Option<f64> {
+    /// Every layer's KV is reached, in its one format, by all that use it, and memory suffices.
+    fn is_feasible(&self, devices: &Devices, kv: &Kv) -> bool {
         let graph = &self.inputs.graph;
         let mut used = [0u64; 3];
         let mut counted = BTreeSet::new();
@@ -217,19 +241,24 @@ impl Trial<'_> {
                     used[devices[op.0][0]] += self.inputs.weights[weight.0].file_bytes;
                 }
             }
-            let home = node.op.layer.filter(|_| node.op.kind.uses_kv()).and_then(|layer| homes.get(&layer));
-            if home.is_some_and(|&home| devices[op.0].iter().any(|&device| !reaches(self.inputs, device, home))) {
-                return None;
+            let of_layer = node.op.layer.filter(|_| node.op.kind.uses_kv()).and_then(|layer| kv.get(&layer));
+            if let Some(&(home, format)) = of_layer {
+                let usable = |&device: &usize| reaches(self.inputs, device, home) && self.case.stores(device, format);
+                if !devices[op.0].iter().all(usable) {
+                    return false;
+                }
             }
         }
-        for &home in homes.values() {
-            // K and V of every position in f32.
-            used[home] += (self.inputs.limits.context * 2 * 4 * HEADS.head_dim) as u64;
+        for &(home, format) in kv.values() {
+            let element_bytes = if format == DType::F32 { 4 } else { 2 };
+            used[home] += (CONTEXT * 2 * element_bytes * HEADS.head_dim) as u64;
         }
-        if used.iter().zip(&self.budgets).any(|(used, budget)| used > budget) {
-            return None;
-        }
-        Some(Phase::ALL.into_iter().map(|phase| phase.weight() * self.step_s(devices, phase)).sum())
+        used.iter().zip(&self.budgets).all(|(used, budget)| used <= budget)
+    }
+
+    /// Seconds. Formats do not enter but by what each device has: they differ in precision first.
+    fn cost(&self, devices: &Devices) -> f64 {
+        Phase::ALL.into_iter().map(|phase| phase.weight() * self.step_s(devices, phase)).sum()
     }
 
     fn step_s(&self, devices: &Devices, phase: Phase) -> f64 {
@@ -238,7 +267,7 @@ impl Trial<'_> {
         let mut sum = 0.0;
         for (op, node) in self.inputs.graph.ops() {
             let rates = &self.inputs.topology.devices[at(op)].rates;
-            sum += Work::of(self.inputs, op, bucket, DType::F32).seconds(rates) + entry_s(node, rates);
+            sum += Work::of(self.inputs, op, bucket, self.case.priced(at(op))).seconds(rates) + entry_s(node, rates);
             for value in [true, false] {
                 let to: BTreeSet<usize> = self
                     .inputs
@@ -269,14 +298,13 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
         policy: Policy::Auto,
         rules: Vec::new(),
         strict: false,
-        // One layer's KV is one unit.
-        limits: Limits { context: 1 << 10, max_sequences: 1, max_tokens: 4, max_outputs: 1, kv_block_len: 16 },
-        kv_dtype: Some(DType::F32),
+        limits: Limits { context: CONTEXT, max_sequences: 1, max_tokens: 4, max_outputs: 1, kv_block_len: 16 },
+        kv_dtype: None,
         memory_limit: None,
     };
     let inputs = Inputs::of(&request).unwrap();
     let budgets = topology.devices.iter().map(|info| info.memory_bytes).collect();
-    let mut trial = Trial { inputs: &inputs, budgets, best: None };
+    let mut trial = Trial { case, inputs: &inputs, budgets, best: None };
     trial.try_all(&mut Vec::new());
     match (Plan::build(&request), trial.best) {
         (Ok(plan), Some(best)) => {
@@ -287,14 +315,17 @@ fn check(case: &Case) -> Result<(), TestCaseError> {
             let devices: Devices = (0..graph.len())
                 .map(|op| [by_phase[0].placements[op].device, by_phase[1].placements[op].device])
                 .collect();
-            let homes =
-                plan.kv.iter().flat_map(|group| group.layers.iter().map(|&layer| (layer, group.home))).collect();
-            let cost = trial.cost(&devices, &homes);
+            let of_group = |group: &KvGroup| (group.home, group.dtype);
+            let kv: Kv = plan.kv.iter().flat_map(|g| g.layers.iter().map(move |&layer| (layer, of_group(g)))).collect();
+            prop_assert!(trial.is_feasible(&devices, &kv), "{kv:?} on {devices:?}");
+            let cost = trial.cost(&devices);
             // Planning counts whole picoseconds; a plan has fewer than a hundred terms.
-            prop_assert!(
-                cost.is_some_and(|cost| (cost - best).abs() < 1e-10 + best * 1e-12),
-                "{cost:?} against {best}"
-            );
+            prop_assert!((cost - best).abs() < 1e-10 + best * 1e-12, "{cost:?} against {best}");
+            for (&layer, &(home, format)) in kv.iter().filter(|(_, (_, format))| *format == case.formats[1]) {
+                let mut better = kv.clone();
+                better.insert(layer, (home, case.formats[0]));
+                prop_assert!(!trial.is_feasible(&devices, &better), "layer {layer} has {format} needlessly");
+            }
             for placement in plan.phases.iter().flat_map(|phase| &phase.placements) {
                 prop_assert!(matches!(placement.reason, Reason::Cost | Reason::OnlyCapable));
             }
@@ -313,14 +344,17 @@ fn case(shapes: impl Strategy<Value = Vec<Shape>>) -> impl Strategy<Value = Case
         shapes,
         prop::collection::vec((1usize..256).prop_map(|n| n * 16), 9),
         prop::collection::vec(prop::array::uniform3(prop::bool::weighted(0.8)), 9),
+        (0..FORMATS.len(), prop::array::uniform3(prop::array::uniform2(prop::bool::weighted(0.7)))),
         (device_rates(), device_rates(), device_rates()),
         prop::collection::vec(link, 6),
         (budget(), budget(), budget()),
     )
-        .prop_map(|(shapes, widths, supported, rates, links, budgets)| Case {
+        .prop_map(|(shapes, widths, supported, (formats, has_format), rates, links, budgets)| Case {
             shapes,
             widths,
             supported,
+            formats: FORMATS[formats],
+            has_format,
             rates: [rates.0, rates.1, rates.2],
             links,
             budgets: [budgets.0, budgets.1, budgets.2],
