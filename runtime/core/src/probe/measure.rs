@@ -147,23 +147,26 @@ struct SharedPair {
 }
 
 impl SharedPair {
-    /// `None` if neither device can reach the other's memory.
+    /// `None` unless each device can reach the memory that the other one would own in a plan: its own, but
+    /// never the CPU's. With the CPU the other device owns what crosses in either direction, because its
+    /// driver knows which memory both can use.
     fn new(a: &Arc<dyn Device>, b: &Arc<dyn Device>) -> biga_hal::Result<Option<SharedPair>> {
-        // The device that is not the CPU owns what is shared, as in plans: its driver knows which memory
-        // both can use.
-        let (owner, guest) = if a.info().kind == DeviceKind::Cpu { (b, a) } else { (a, b) };
-        let make = |name: &str| -> biga_hal::Result<Option<(Buffer, Buffer)>> {
+        let is_cpu = |device: &Arc<dyn Device>| device.info().kind == DeviceKind::Cpu;
+        // A buffer as `a` and as `b` reach it.
+        let make = |name: &str, a_owns: bool| -> biga_hal::Result<Option<(Buffer, Buffer)>> {
+            let (owner, guest) = if a_owns { (a, b) } else { (b, a) };
             let own = owner.allocate(&value(name, WIDTH * 4, Some(guest)))?;
             match guest.import(&own) {
-                Ok(imported) => Ok(Some((own, imported))),
+                Ok(imported) => Ok(Some(if a_owns { (own, imported) } else { (imported, own) })),
                 Err(biga_hal::Error::NotImportable { .. }) => Ok(None),
                 Err(error) => Err(error),
             }
         };
-        let (Some(there), Some(back)) = (make("crossing there")?, make("crossing back")?) else { return Ok(None) };
-        let owner_plays = Player::new(owner, back.0.whole(), there.0.whole())?;
-        let guest_plays = Player::new(guest, there.1.whole(), back.1.whole())?;
-        Ok(Some(SharedPair { a: owner_plays, b: guest_plays }))
+        let (there, back) = (make("crossing there", !is_cpu(a))?, make("crossing back", is_cpu(b))?);
+        let (Some(there), Some(back)) = (there, back) else { return Ok(None) };
+        let a_plays = Player::new(a, back.0.whole(), there.0.whole())?;
+        let b_plays = Player::new(b, there.1.whole(), back.1.whole())?;
+        Ok(Some(SharedPair { a: a_plays, b: b_plays }))
     }
 
     fn half_round_s(&self) -> biga_hal::Result<f64> {
