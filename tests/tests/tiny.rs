@@ -114,9 +114,10 @@ fn tiny_f16_weights_give_what_their_values_give() {
 fn tiny_sharded_and_multimodal_checkpoints_load() {
     let check_folder = |family: &str, path: &Path| {
         let expected = Expected::read(family).unwrap();
-        let mut setup = Setup::cpu(Kernels::Auto);
-        setup.kv = Some(DType::F32);
-        check(family, setup.engine(path).unwrap(), &expected.input_ids, &expected.logits, F32_TOLERANCE);
+        for (name, setup) in setups() {
+            let engine = setup.engine(path).unwrap();
+            check(&format!("{family} on {name}"), engine, &expected.input_ids, &expected.logits, F32_TOLERANCE);
+        }
     };
     for family in FAMILIES {
         let dir = tempfile::tempdir().unwrap();
