@@ -18,7 +18,8 @@ use crate::{
     exit::{Outcome, usage},
     interrupt,
     open::{self, Needs},
-    output, placements,
+    output::{self, note},
+    placements,
     progress::Bar,
 };
 
@@ -74,11 +75,11 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
                 None => {
                     drop(bar);
                     let rows = placements::rows(engine.plan(), &model.graph);
-                    eprintln!(
+                    note(format_args!(
                         "interrupted in {}; what is finished:\n{}",
                         test.name(),
                         report::table(&engine, &measured, &rows, args)
-                    );
+                    ));
                     return Ok(Outcome::Interrupted);
                 }
             }

@@ -9,6 +9,7 @@ use biga_vulkan::{VulkanBackend, VulkanOptions};
 use crate::{
     args::MachineArgs,
     exit::{input, usage},
+    output::note,
 };
 
 /// More threads than this on a core only wait for each other: nothing can be learnt from such a run.
@@ -30,7 +31,7 @@ pub(crate) fn machine(args: &MachineArgs, measuring: bool) -> anyhow::Result<(Ma
     if let Some(path) = &path {
         let (measurements, warning) = Measurements::load(path);
         if let Some(warning) = warning {
-            eprintln!("biga: warning: {warning}");
+            note(format_args!("biga: warning: {warning}"));
         }
         machine.set_measurements(measurements);
     }
@@ -57,9 +58,9 @@ fn check_threads(threads: usize, cores: usize) -> anyhow::Result<()> {
         )));
     }
     if threads > cores {
-        eprintln!(
+        note(format_args!(
             "biga: warning: {threads} threads on {cores} cores wait for each other in every op; -t {cores} is faster"
-        );
+        ));
     }
     Ok(())
 }

@@ -5,6 +5,8 @@ use std::{io, process::ExitCode};
 
 use biga::ErrorKind;
 
+use crate::output::note;
+
 const FAILED: u8 = 1;
 const USAGE: u8 = 2;
 const INPUT: u8 = 3;
@@ -59,7 +61,7 @@ pub(crate) fn of(done: anyhow::Result<Outcome>) -> ExitCode {
         // The reader of our output has seen enough (`biga plan ... | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("biga: error: {}", words(&error));
+            note(format_args!("biga: error: {}", words(&error)));
             ExitCode::from(code(&error))
         }
     }

@@ -1,14 +1,13 @@
 //! Ctrl-C: the first one asks for a clean stop, the second ends the process at once.
 
 use std::{
-    io::{self, Write},
     process,
     sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context;
 
-use crate::exit::INTERRUPTED;
+use crate::{exit::INTERRUPTED, output::note};
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
@@ -22,8 +21,7 @@ pub(crate) fn watch() -> anyhow::Result<&'static AtomicBool> {
         if STOP.swap(true, Ordering::Relaxed) {
             process::exit(i32::from(INTERRUPTED));
         }
-        // Where standard error is gone there is nobody to tell.
-        let _ = writeln!(io::stderr(), "biga: stopping after this step; ctrl-c again ends at once");
+        note("biga: stopping after this step; ctrl-c again ends at once");
     };
     ctrlc::set_handler(on_signal).context("cannot watch for ctrl-c")?;
     Ok(&STOP)

@@ -11,6 +11,7 @@ use crate::{
     exit::{Outcome, usage},
     interrupt,
     open::{self, Needs},
+    output::note,
     size,
 };
 
@@ -27,11 +28,11 @@ pub(crate) fn run(args: &LogitsArgs) -> anyhow::Result<Outcome> {
     let mut engine = opened.allocate()?;
     let chunk = if args.step_by_step { 1 } else { engine.plan().limits.max_outputs };
     let Some(logits) = logits(&mut engine, &args.tokens, chunk, || interrupt::requested(stop))? else {
-        eprintln!("interrupted; {} is not written", args.output.display());
+        note(format_args!("interrupted; {} is not written", args.output.display()));
         return Ok(Outcome::Interrupted);
     };
     write(args, vocab, &logits)?;
-    eprintln!("logits [{}, {vocab}] written to {}", args.tokens.len(), args.output.display());
+    note(format_args!("logits [{}, {vocab}] written to {}", args.tokens.len(), args.output.display()));
     Ok(Outcome::Done)
 }
 

@@ -5,6 +5,8 @@
 //! to standard error. Errors become exit codes in one place ([`exit`]). This is the only crate that
 //! names the backends ([`devices`]).
 #![forbid(unsafe_code)]
+// They panic where a reader has left; `output` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod devices;
@@ -67,5 +69,7 @@ fn log_to_stderr(verbose: u8) {
         .with_writer(io::stderr)
         .with_ansi(io::stderr().is_terminal() && !no_color)
         .without_time()
+        // It would be told by a macro that panics where standard error is closed.
+        .log_internal_errors(false)
         .init();
 }

@@ -13,6 +13,7 @@ use crate::{
     args::{MachineArgs, ModelArgs},
     devices,
     exit::{CliError, usage},
+    output::note,
     progress::Bar,
 };
 
@@ -66,7 +67,9 @@ pub(crate) fn open(args: &ModelArgs, needs: Needs) -> anyhow::Result<Opened> {
         && model.weights.iter().all(|weight| weight.dtype != quantize.dtype())
     {
         let path = args.model.display();
-        eprintln!("biga: warning: --quantize changes nothing: no weight of {path} is plain in rows of whole blocks");
+        note(format_args!(
+            "biga: warning: --quantize changes nothing: no weight of {path} is plain in rows of whole blocks"
+        ));
     }
     let limits = limits(args, &model, needs)?;
     let weights = model.planned_weights();
@@ -93,7 +96,9 @@ fn warn_of_fallbacks(plan: &Plan) {
     for Fallback { wanted, ran_on, cause, .. } in &plan.fallbacks {
         if !told.contains(&wanted.as_str()) {
             told.push(wanted);
-            eprintln!("biga: warning: ops wanted on {wanted} run on {ran_on}: {cause} (--strict refuses that)");
+            note(format_args!(
+                "biga: warning: ops wanted on {wanted} run on {ran_on}: {cause} (--strict refuses that)"
+            ));
         }
     }
 }
@@ -121,7 +126,7 @@ fn missing(name: &str, cause: &str, strict: bool) -> anyhow::Result<()> {
         ))
         .into());
     }
-    eprintln!("biga: warning: device {name} is not available: {cause}");
+    note(format_args!("biga: warning: device {name} is not available: {cause}"));
     Ok(())
 }
 

@@ -1,6 +1,9 @@
-//! Standard output: results alone. Written with errors instead of panics, because a reader may leave.
+//! Standard output: results alone. Standard error: notes. Neither panics, because a reader may leave.
 
-use std::io::{self, Write};
+use std::{
+    fmt::Display,
+    io::{self, Write},
+};
 
 /// Writes a result and flushes it.
 ///
@@ -11,6 +14,11 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
     out.write_all(text.as_bytes())?;
     out.flush()?;
     Ok(())
+}
+
+/// Writes a line to standard error. Where nobody reads it, there is nobody to tell.
+pub(crate) fn note(text: impl Display) {
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }
 
 /// Writes JSON, indented, with a line end.

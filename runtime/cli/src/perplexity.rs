@@ -7,7 +7,7 @@
 
 mod state;
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use biga::{
     Engine,
@@ -21,13 +21,15 @@ use crate::{
     exit::{Outcome, input, usage},
     interrupt,
     open::{self, Needs},
-    output::{self, JSON_VERSION},
+    output::{self, JSON_VERSION, note},
     placements,
     progress::Bar,
     text,
 };
 use state::State;
 
+/// The texts that perplexity is measured on have some MiB.
+const MAX_TEXT_BYTES: u64 = 512 << 20;
 /// The window if none is typed, as in llama-perplexity.
 const DEFAULT_WINDOW: usize = 512;
 
@@ -98,12 +100,12 @@ pub(crate) fn run(args: &PerplexityArgs) -> anyhow::Result<Outcome> {
                 state.push(score)?;
                 scored += 1;
                 if !bar.is_drawn() {
-                    eprintln!("{}", running(total, scored, n_windows));
+                    note(running(total, scored, n_windows));
                 }
             }
             None => {
                 drop(bar);
-                eprintln!("interrupted; {}", running(total, scored, n_windows));
+                note(format_args!("interrupted; {}", running(total, scored, n_windows)));
                 return Ok(Outcome::Interrupted);
             }
         }
@@ -145,8 +147,7 @@ fn running(total: Score, scored: usize, n_windows: usize) -> String {
 
 /// The text without its last line end, as llama.cpp reads files.
 fn text(path: &Path) -> anyhow::Result<String> {
-    let bytes = fs::read(path).map_err(|error| input(format!("cannot read {}: {error}", path.display())))?;
-    let mut text = text::of_bytes(bytes, &path.display().to_string())?;
+    let mut text = text::of_file(path, MAX_TEXT_BYTES)?;
     if text.ends_with('\n') {
         text.pop();
     }

@@ -14,7 +14,7 @@ use crate::{
     devices,
     exit::{Outcome, usage},
     interrupt,
-    output::{self, JSON_VERSION},
+    output::{self, JSON_VERSION, note},
     progress::Bar,
     size,
 };
@@ -34,15 +34,15 @@ pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<Outcome> {
         let measured = biga::probe::measure(&opened, stop, &mut |progress| bar.set(progress.fraction, &progress.what));
         drop(bar);
         let Some(measured) = measured else {
-            eprintln!("interrupted; nothing was stored in {}", path.display());
+            note(format_args!("interrupted; nothing was stored in {}", path.display()));
             return Ok(Outcome::Interrupted);
         };
         let (mut store, _) = Measurements::load(&path);
         store.update(&selection, &measured);
         if let Some(aside) = store.save(&path).context("measuring is done but was not kept")? {
-            eprintln!("what was in {} is now in {}", path.display(), aside.display());
+            note(format_args!("what was in {} is now in {}", path.display(), aside.display()));
         }
-        eprintln!("measurements stored in {}", path.display());
+        note(format_args!("measurements stored in {}", path.display()));
         machine.set_measurements(store);
         topology = machine.probe();
         failures = measured.failures;
@@ -54,7 +54,7 @@ pub(crate) fn run(args: &ProbeArgs) -> anyhow::Result<Outcome> {
     } else {
         output::print(&to_text(&topology, &npu))?;
     }
-    failures.iter().for_each(|failure| eprintln!("not measured: {failure}"));
+    failures.iter().for_each(|failure| note(format_args!("not measured: {failure}")));
     Ok(Outcome::Done)
 }
 

@@ -1,9 +1,8 @@
 //! `biga run`: a prompt becomes a text, streamed.
 
 use std::{
-    fs,
     hash::{BuildHasher, RandomState},
-    io::{self, IsTerminal, Read},
+    io::{self, IsTerminal},
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -24,7 +23,8 @@ use crate::{
     exit::{Outcome, input, usage},
     interrupt,
     open::{self, Needs},
-    output, size, stats, text,
+    output::{self, note},
+    stats, text,
 };
 
 /// A longer prompt than any context holds.
@@ -51,7 +51,7 @@ pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let stop = interrupt::watch()?;
     let mut engine = opened.allocate()?;
     if sampling.temperature > 0.0 {
-        eprintln!("seed {}", sampling.seed);
+        note(format_args!("seed {}", sampling.seed));
     }
     let options = GenerateOptions {
         max_tokens: args.n_predict,
@@ -85,11 +85,11 @@ fn generate_to_stdout(
     if !args.raw {
         output::print("\n")?;
     } else if io::stdout().is_terminal() {
-        eprintln!();
+        note("");
     }
     let interrupted = generated.finish == Finish::Interrupted;
     if args.stats || interrupted {
-        eprint!("{}", stats::of_generation(engine, &before, &generated));
+        note(stats::of_generation(engine, &before, &generated).trim_end());
     }
     Ok(if interrupted { Outcome::Interrupted } else { Outcome::Done })
 }
@@ -112,33 +112,16 @@ fn sampling(args: &SamplingArgs) -> anyhow::Result<SamplingParams> {
 fn prompt(args: &RunArgs) -> anyhow::Result<String> {
     let prompt = match (&args.prompt, &args.file) {
         (Some(prompt), _) => prompt.clone(),
-        (None, Some(path)) => {
-            let name = path.display().to_string();
-            let file = fs::File::open(path).map_err(|error| unreadable(&name, &error))?;
-            read_text(file, &name)?
-        }
+        (None, Some(path)) => text::of_file(path, MAX_PROMPT_BYTES)?,
         (None, None) if io::stdin().is_terminal() => {
             return Err(usage("no prompt: give -p TEXT, -f FILE, or a text on standard input"));
         }
-        (None, None) => read_text(io::stdin(), "standard input")?,
+        (None, None) => text::of_reader(io::stdin(), "standard input", MAX_PROMPT_BYTES)?,
     };
     if prompt.trim().is_empty() {
         return Err(usage("the prompt is empty"));
     }
     Ok(prompt)
-}
-
-fn read_text(from: impl Read, name: &str) -> anyhow::Result<String> {
-    let mut bytes = Vec::new();
-    from.take(MAX_PROMPT_BYTES + 1).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
-    if bytes.len() as u64 > MAX_PROMPT_BYTES {
-        return Err(input(format!("{name} is longer than {}", size::bytes(MAX_PROMPT_BYTES))));
-    }
-    text::of_bytes(bytes, name)
-}
-
-fn unreadable(name: &str, error: &io::Error) -> anyhow::Error {
-    input(format!("cannot read {name}: {error}"))
 }
 
 /// The prompt's tokens: through the chat template if there is one and it is wanted.
@@ -147,7 +130,8 @@ fn tokens(model: &Model, tokenizer: &Tokenizer, prompt: &str, raw: bool) -> anyh
         _ if raw => None,
         Ok(Some(template)) => Some(template),
         Ok(None) => {
-            eprintln!("biga: {} has no chat template: the prompt is continued as it stands", model.config.name);
+            let name = &model.config.name;
+            note(format_args!("biga: {name} has no chat template: the prompt is continued as it stands"));
             None
         }
         Err(error) => return Err(input(format!("{error}; --raw needs no template"))),

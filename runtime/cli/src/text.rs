@@ -1,12 +1,43 @@
-//! Texts that the user hands in are UTF-8, or refused with the place where they are not.
+//! Texts that the user hands in: as long as they may be, and UTF-8.
 
-use crate::exit::input;
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+};
 
-/// The text in the bytes of `name`, a file or standard input.
+use crate::{exit::input, size};
+
+/// The text in a file of at most so many bytes.
 ///
 /// # Errors
-/// Bytes that are not UTF-8, with the offset of the first.
-pub(crate) fn of_bytes(bytes: Vec<u8>, name: &str) -> anyhow::Result<String> {
+/// A file that cannot be read or is longer; bytes that are not UTF-8.
+pub(crate) fn of_file(path: &Path, most_bytes: u64) -> anyhow::Result<String> {
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
+    of_reader(file, &name, most_bytes)
+}
+
+/// As [`of_file`], from an open file or a pipe. What a file says of its size need not hold, so the reading
+/// is bounded.
+///
+/// # Errors
+/// As [`of_file`].
+pub(crate) fn of_reader(from: impl Read, name: &str, most_bytes: u64) -> anyhow::Result<String> {
+    let mut bytes = Vec::new();
+    from.take(most_bytes.saturating_add(1)).read_to_end(&mut bytes).map_err(|error| unreadable(name, &error))?;
+    if bytes.len() as u64 > most_bytes {
+        return Err(input(format!("{name} is longer than {}, the most that is read", size::bytes(most_bytes))));
+    }
+    of_bytes(bytes, name)
+}
+
+fn unreadable(name: &str, error: &io::Error) -> anyhow::Error {
+    input(format!("cannot read {name}: {error}"))
+}
+
+/// The text in the bytes of `name`, a file or standard input.
+fn of_bytes(bytes: Vec<u8>, name: &str) -> anyhow::Result<String> {
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
         let byte = error.as_bytes().get(at).copied().unwrap_or_default();

@@ -289,6 +289,25 @@ fn a_reader_that_leaves_is_no_failure() {
     assert_eq!(text(&output.stderr), "");
 }
 
+#[test]
+fn a_closed_standard_error_is_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let logits = folder.path().join("logits");
+    let logits = ["logits", &llama(), "--device", "cpu", "-vv", "--tokens", "1,2", "-o", logits.to_str().unwrap()];
+    for (arguments, code) in [(&logits[..], 0), (&["plan", "/nonexistent/model"], 3), (&["plan"], 2)] {
+        let mut child = command(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        drop(child.stderr.take());
+        assert_eq!(child.wait_with_output().unwrap().status.code(), Some(code), "{arguments:?}");
+    }
+    assert!(folder.path().join("logits").exists());
+}
+
+#[test]
+fn texts_have_a_bound() {
+    check_refused(&["perplexity", &llama(), "/dev/zero"], 3, &["/dev/zero is longer than 512.0 MiB"]);
+    check_refused(&["run", &llama(), "-f", "/dev/zero"], 3, &["/dev/zero is longer than 64.0 MiB"]);
+}
+
 /// Sends the signal of Ctrl-C, once the process has a handler for it.
 fn interrupt(child: &Child) {
     let status = format!("/proc/{}/status", child.id());

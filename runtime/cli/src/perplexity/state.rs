@@ -10,7 +10,7 @@ use std::{
 use biga::load::Model;
 
 use super::{Score, Windows};
-use crate::{args::PerplexityArgs, exit::input};
+use crate::{args::PerplexityArgs, exit::input, text};
 
 /// The file's content.
 #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -35,6 +35,8 @@ struct Subject {
 }
 
 const VERSION: u32 = 1;
+/// Some hundred bytes for each window.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// Finished windows, kept in a file if the user names one.
 pub(super) struct State {
@@ -91,12 +93,13 @@ impl State {
 }
 
 fn read(path: &Path, empty: Content) -> Result<Content, String> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(empty),
         Err(error) => return Err(error.to_string()),
     };
-    let content: Content = serde_json::from_slice(&bytes).map_err(|error| format!("no state of ours: {error}"))?;
+    let text = text::of_reader(file, "the file", MAX_BYTES).map_err(|error| error.to_string())?;
+    let content: Content = serde_json::from_str(&text).map_err(|error| format!("no state of ours: {error}"))?;
     if (content.version, &content.of) != (empty.version, &empty.of) {
         return Err("it belongs to another model, text, window or KV type".to_owned());
     }
