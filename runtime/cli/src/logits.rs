@@ -54,18 +54,34 @@ fn logits(
     tokens: &[u32],
     chunk: usize,
     stopped: impl Fn() -> bool,
-) -> biga::Result<Option<Vec<u8>>> {
+) -> anyhow::Result<Option<Vec<u8>>> {
     let mut bytes = Vec::with_capacity(tokens.len() * engine.model().config.vocab * 4);
     let sequence = engine.open_sequence()?;
+    let mut position = 0;
     for tokens in tokens.chunks(chunk) {
         if stopped() {
             return Ok(None);
         }
         let logits = engine.step(&[StepItem { sequence, tokens, wanted: Wanted::All }])?;
-        bytes.extend(logits.rows().flatten().flat_map(|logit| logit.to_le_bytes()));
+        for row in logits.rows() {
+            check_finite(row, position)?;
+            bytes.extend(row.iter().flat_map(|logit| logit.to_le_bytes()));
+            position += 1;
+        }
     }
     engine.close_sequence(sequence)?;
     Ok(Some(bytes))
+}
+
+/// Refuses the logits of a token if one of them is no number: nothing that is computed of it would be one.
+pub(crate) fn check_finite(logits: &[f32], position: usize) -> anyhow::Result<()> {
+    match logits.iter().enumerate().find(|(_, logit)| !logit.is_finite()) {
+        None => Ok(()),
+        Some((id, logit)) => anyhow::bail!(
+            "the logit of token id {id} after token {position} is {logit}: the weights or a kernel are broken; \
+             --cpu-kernels reference --device cpu shows which"
+        ),
+    }
 }
 
 fn write(args: &LogitsArgs, vocab: usize, logits: &[u8]) -> anyhow::Result<()> {

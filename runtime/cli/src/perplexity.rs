@@ -20,6 +20,7 @@ use crate::{
     args::PerplexityArgs,
     exit::{Outcome, input, usage},
     interrupt,
+    logits::check_finite,
     open::{self, Needs},
     output::{self, JSON_VERSION, note},
     placements,
@@ -163,7 +164,7 @@ pub(crate) struct Windows<'a> {
 
 impl Windows<'_> {
     /// Scores one window; `None` if stopped.
-    fn score(&self, engine: &mut Engine, index: usize, stopped: impl Fn() -> bool) -> biga::Result<Option<Score>> {
+    fn score(&self, engine: &mut Engine, index: usize, stopped: impl Fn() -> bool) -> anyhow::Result<Option<Score>> {
         let mut tokens = self.tokens[index * self.window..][..self.window].to_vec();
         if let Some(bos) = self.bos {
             tokens[0] = bos;
@@ -184,6 +185,7 @@ impl Windows<'_> {
             }
             let logits = engine.step(&[StepItem { sequence, tokens: chunk, wanted }])?;
             for (row, logits) in logits.rows().enumerate() {
+                check_finite(logits, index * self.window + position + row)?;
                 score.add(negative_log_likelihood(logits, tokens[position + row + 1]));
             }
             position += chunk.len();

@@ -302,6 +302,68 @@ fn a_closed_standard_error_is_no_failure() {
     assert!(folder.path().join("logits").exists());
 }
 
+/// The tiny model, changed, with a tokenizer of two letters, changed.
+fn changed_model(change: impl FnOnce(&mut Value), change_weights: impl FnOnce(&mut Vec<u8>)) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(format!("{}/config.json", llama()), folder.path().join("config.json")).unwrap();
+    let mut weights = fs::read(format!("{}/model.safetensors", llama())).unwrap();
+    change_weights(&mut weights);
+    fs::write(folder.path().join("model.safetensors"), weights).unwrap();
+    let mut tokenizer = serde_json::json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": [], "normalizer": null,
+        "pre_tokenizer": null, "post_processor": null,
+        "decoder": {"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true},
+        "model": {"type": "BPE", "vocab": {"a": 0, "b": 1, "ab": 2}, "merges": ["a b"]},
+    });
+    change(&mut tokenizer);
+    fs::write(folder.path().join("tokenizer.json"), tokenizer.to_string()).unwrap();
+    folder
+}
+
+#[test]
+fn a_hostile_tokenizer_is_bad_input() {
+    type Change = fn(&mut Value);
+    let changes: [(Change, &str); 3] = [
+        (|json| json["model"]["continuing_subword_prefix"] = "####".into(), "continuing_subword_prefix"),
+        (
+            |json| {
+                json["normalizer"] = serde_json::json!({"type": "Precompiled", "precompiled_charsmap": "BAAAAAAAAAA="})
+            },
+            "Precompiled",
+        ),
+        (|json| json["pre_tokenizer"] = serde_json::json!({"type": "FixedLength", "length": 0}), "tokenise"),
+    ];
+    for (change, words) in changes {
+        let folder = changed_model(change, |_| {});
+        let arguments = ["run", folder.path().to_str().unwrap(), "--device", "cpu", "--raw", "-p", "ab", "-n", "1"];
+        check_refused(&arguments, 3, &["biga: error: ", words]);
+        assert!(!text(&run(&arguments).stderr).contains("panicked"));
+    }
+}
+
+#[test]
+fn logits_that_are_no_numbers_are_refused() {
+    let folder = changed_model(
+        |_| {},
+        |weights| {
+            // The file is the header's length, the header, and the tensors from its end on.
+            let start = 8 + u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+            let header: Value = serde_json::from_slice(&weights[8..start]).unwrap();
+            let at = start + header["model.norm.weight"]["data_offsets"][0].as_u64().unwrap() as usize;
+            weights[at..at + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+        },
+    );
+    let (model, words) = (folder.path().to_str().unwrap(), ["logit of token id 0 after token 0 is NaN", "kernel"]);
+    let path = folder.path().join("logits");
+    let output = path.to_str().unwrap();
+    check_refused(&["logits", model, "--device", "cpu", "--tokens", "1,2", "-o", output], 1, &words);
+    assert!(!path.exists());
+    let file = folder.path().join("text");
+    fs::write(&file, "ab".repeat(8)).unwrap();
+    let words = ["logit of token id 0 after token 2 is NaN"];
+    check_refused(&["perplexity", model, file.to_str().unwrap(), "--device", "cpu", "-c", "4"], 1, &words);
+}
+
 #[test]
 fn texts_have_a_bound() {
     check_refused(&["perplexity", &llama(), "/dev/zero"], 3, &["/dev/zero is longer than 512.0 MiB"]);
