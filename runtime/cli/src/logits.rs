@@ -1,5 +1,7 @@
 //! `biga logits`: the logits of every given token, as a safetensors file.
 
+use std::path::Path;
+
 use biga::{
     Engine,
     execute::{StepItem, Wanted},
@@ -11,7 +13,7 @@ use crate::{
     exit::{Outcome, usage},
     interrupt,
     open::{self, Needs},
-    output::note,
+    output::{note, replace},
     size,
 };
 
@@ -20,6 +22,7 @@ const MAX_BYTES: usize = 8 << 30;
 
 /// Runs the command.
 pub(crate) fn run(args: &LogitsArgs) -> anyhow::Result<Outcome> {
+    keep_model(args)?;
     let needs = Needs { max_sequences: 1, all_logits: !args.step_by_step, context: Some(args.tokens.len()) };
     let opened = open::open(&args.model, needs)?;
     let vocab = opened.model.config.vocab;
@@ -34,6 +37,16 @@ pub(crate) fn run(args: &LogitsArgs) -> anyhow::Result<Outcome> {
     write(args, vocab, &logits)?;
     note(format_args!("logits [{}, {vocab}] written to {}", args.tokens.len(), args.output.display()));
     Ok(Outcome::Done)
+}
+
+/// The model is not to be written over.
+fn keep_model(args: &LogitsArgs) -> anyhow::Result<()> {
+    let whole = |path: &Path| path.canonicalize().ok();
+    let (Some(output), Some(model)) = (whole(&args.output), whole(&args.model.model)) else { return Ok(()) };
+    if output.starts_with(&model) {
+        return Err(usage(format!("{} is the model or lies in its folder; name another file", args.output.display())));
+    }
+    Ok(())
 }
 
 fn check(tokens: &[u32], vocab: usize) -> anyhow::Result<()> {
@@ -89,6 +102,7 @@ fn write(args: &LogitsArgs, vocab: usize, logits: &[u8]) -> anyhow::Result<()> {
     let ids: Vec<u8> = args.tokens.iter().flat_map(|&token| i64::from(token).to_le_bytes()).collect();
     let logits = TensorView::new(Dtype::F32, vec![n, vocab], logits)?;
     let ids = TensorView::new(Dtype::I64, vec![n], &ids)?;
-    serialize_to_file([("logits", logits), ("input_ids", ids)], None, &args.output)
-        .map_err(|error| anyhow::anyhow!("cannot write {}: {error}", args.output.display()))
+    replace(&args.output, |new| {
+        serialize_to_file([("logits", logits), ("input_ids", ids)], None, new).map_err(std::io::Error::other)
+    })
 }

@@ -64,7 +64,7 @@ pub(crate) fn open(args: &ModelArgs, needs: Needs) -> anyhow::Result<Opened> {
     let devices = open_devices(&args.machine, args.placement.strict)?;
     let model = load(args)?;
     if let Some(quantize) = args.placement.quantize
-        && model.weights.iter().all(|weight| weight.dtype != quantize.dtype())
+        && model.weights.iter().all(|weight| weight.is_mapped() || weight.dtype != quantize.dtype())
     {
         let path = args.model.display();
         note(format_args!(

@@ -87,7 +87,7 @@ pub(crate) fn run(args: &PerplexityArgs) -> anyhow::Result<Outcome> {
     }
     let n_windows = args.chunks.unwrap_or(usize::MAX).min(tokens.len() / window);
     let windows = Windows { tokens: &tokens, window, bos: tokenizer.bos().filter(|_| tokenizer.adds_bos()) };
-    let mut state = State::open(args.state.as_deref(), &model, &windows, args)?;
+    let mut state = State::open(args.state.as_deref(), &model, &opened.plan, &windows, args)?;
     let stop = interrupt::watch()?;
     let mut engine = opened.allocate()?;
     let bar = Bar::new("perplexity");

@@ -342,6 +342,30 @@ fn a_hostile_tokenizer_is_bad_input() {
 }
 
 #[test]
+fn a_model_is_not_written_over() {
+    let folder = changed_model(|_| {}, |_| {});
+    let (model, weights) = (folder.path().to_str().unwrap(), folder.path().join("model.safetensors"));
+    let before = fs::read(&weights).unwrap();
+    let onto = ["logits", model, "--device", "cpu", "--tokens", "1", "-o", weights.to_str().unwrap()];
+    check_refused(&onto, 2, &["is the model"]);
+    assert_eq!(fs::read(&weights).unwrap(), before);
+}
+
+#[test]
+fn a_perplexity_state_is_of_one_model_alone() {
+    let (one, other) = (changed_model(|_| {}, |_| {}), changed_model(|_| {}, |bytes| *bytes.last_mut().unwrap() ^= 1));
+    let (file, state) = (one.path().join("text"), one.path().join("state"));
+    fs::write(&file, "ab".repeat(40)).unwrap();
+    let perplexity = |model: &tempfile::TempDir| {
+        let [model, file, state] = [model.path(), &file, &state].map(|path| path.to_str().unwrap().to_owned());
+        ["perplexity", &model, &file, "--device", "cpu", "-c", "8", "--state", &state].map(str::to_owned)
+    };
+    let arguments = perplexity(&one);
+    check_done(&arguments.each_ref().map(String::as_str));
+    check_refused(&perplexity(&other).each_ref().map(String::as_str), 3, &["belongs to another"]);
+}
+
+#[test]
 fn logits_that_are_no_numbers_are_refused() {
     let folder = changed_model(
         |_| {},
