@@ -230,7 +230,8 @@ impl Trial<'_> {
         }
     }
 
-    /// Every layer's KV is reached, in its one format, by all that use it, and memory suffices.
+    /// Every layer's KV is reached, in its one format, by all that use it, its home runs some op on KV, and
+    /// memory suffices.
     fn is_feasible(&self, devices: &Devices, kv: &Kv) -> bool {
         let graph = &self.inputs.graph;
         let mut used = [0u64; 3];
@@ -250,6 +251,10 @@ impl Trial<'_> {
             }
         }
         for &(home, format) in kv.values() {
+            // Appends run wherever there is a format.
+            if !self.case.has_format[home].contains(&true) {
+                return false;
+            }
             let element_bytes = if format == DType::F32 { 4 } else { 2 };
             used[home] += (CONTEXT * 2 * element_bytes * HEADS.head_dim) as u64;
         }
