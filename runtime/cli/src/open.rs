@@ -159,8 +159,9 @@ fn limits(args: &ModelArgs, model: &Model, needs: Needs) -> anyhow::Result<Limit
     let context = asked.unwrap_or(DEFAULT_CONTEXT.min(most));
     if context > most {
         return Err(usage(format!(
-            "a context of {context} tokens is asked for, {} was made for {most}",
-            model.config.name
+            "{context} tokens of context are needed, {} was made for {most}; {}",
+            model.config.name,
+            if args.placement.context.is_some() { "lower -c" } else { "give -c, or fewer tokens" }
         )));
     }
     if let Some(needed) = needs.context.filter(|&needed| needed > context) {

@@ -33,6 +33,9 @@ const MAX_PROMPT_BYTES: u64 = 64 << 20;
 /// Runs the command.
 pub(crate) fn run(args: &RunArgs) -> anyhow::Result<Outcome> {
     let sampling = sampling(&args.sampling)?;
+    // Before a prompt is waited for.
+    let path = &args.model.model;
+    path.metadata().map_err(|error| input(format!("cannot open {}: {error}", path.display())))?;
     let prompt = prompt(args)?;
     let needs = Needs { max_sequences: 1, all_logits: false, context: None };
     let opened = open::open(&args.model, needs)?;
@@ -119,7 +122,7 @@ fn prompt(args: &RunArgs) -> anyhow::Result<String> {
         (None, None) => text::of_reader(io::stdin(), "standard input", MAX_PROMPT_BYTES)?,
     };
     if prompt.trim().is_empty() {
-        return Err(usage("the prompt is empty"));
+        return Err(usage("the prompt is empty; give -p TEXT, -f FILE, or a text on standard input"));
     }
     Ok(prompt)
 }

@@ -13,9 +13,10 @@ pub(crate) fn parse_bytes(text: &str) -> Result<u64, String> {
         "m" | "mb" | "mib" => 20,
         "g" | "gb" | "gib" => 30,
         "t" | "tb" | "tib" => 40,
-        _ => return Err(format!("unit {unit:?} is none of K, M, G, T")),
+        _ => return Err(format!("{text:?} is no size; write a number with K, M, G or T, for example 8G")),
     };
-    let number: f64 = number.parse().map_err(|_| format!("{text:?} is no size; write for example 8G"))?;
+    let number: f64 =
+        number.parse().map_err(|_| format!("{text:?} is no size; write a number with K, M, G or T, for example 8G"))?;
     let bytes = number * (1_u64 << shift) as f64;
     if !(1.0..=(1_u64 << 50) as f64).contains(&bytes) {
         return Err(format!("{text:?} is outside 1 byte to 1024 TiB"));

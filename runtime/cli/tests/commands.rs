@@ -78,7 +78,7 @@ fn a_wrong_command_line_is_bad_usage() {
     check_refused(&["run", &llama(), "-p", "hi", "--policy", "best"], 2, &["best", "auto, hybrid, gpu, cpu"]);
     check_refused(&["run", &llama(), "-p", "hi", "--kv-type", "q4_k"], 2, &["f32, f16, bf16, q8_0"]);
     check_refused(&["run", &llama(), "-p", "hi", "--quantize", "int3"], 2, &["int3", "int8, int4"]);
-    check_refused(&["run", &llama(), "-p", "hi", "--memory-limit", "8X"], 2, &["unit"]);
+    check_refused(&["run", &llama(), "-p", "hi", "--memory-limit", "8X"], 2, &["K, M, G or T"]);
     check_refused(&["run", &llama(), "-p", "hi", "--place", "attention"], 2, &["attention"]);
     check_refused(&["plan", &llama(), "--place", "ffn:0-99=cpu"], 2, &["ffn:0-99=cpu", "layer 99", "2 layers"]);
     check_refused(&["run", &llama(), "-p", "hi", "--cpu-kernels", "mmx"], 2, &["mmx", "auto, reference, portable"]);
@@ -120,6 +120,7 @@ fn an_empty_prompt_is_bad_usage() {
     check_refused(&["run", &llama(), "-p", ""], 2, &["the prompt is empty"]);
     check_refused(&["run", &llama(), "-p", " \n"], 2, &["the prompt is empty"]);
     check_refused(&["run", &llama()], 2, &["the prompt is empty"]);
+    check_refused(&["run", "/nowhere.gguf"], 3, &["cannot open /nowhere.gguf"]);
 }
 
 #[test]

@@ -88,7 +88,7 @@ pub fn generate_tokens(
 ) -> Result<Generated> {
     let context = engine.plan().limits.context;
     if prompt.is_empty() {
-        return Err(Error::Invalid("the prompt is empty".to_owned()));
+        return Err(Error::Invalid("no tokens to go on from: prompt and chat template gave none".to_owned()));
     }
     if prompt.len() > context {
         return Err(Error::Limit { what: "prompt tokens", asked: prompt.len(), most: context });

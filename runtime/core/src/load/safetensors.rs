@@ -13,7 +13,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use ::safetensors::{Dtype, SafeTensors};
+use ::safetensors::{Dtype, SafeTensorError, SafeTensors};
 use biga_hal::DType;
 use biga_map::MappedFile;
 
@@ -75,7 +75,7 @@ impl Checkpoint {
 /// [`LoadError::Safetensors`] if the format's validation refuses the bytes.
 pub fn parse(bytes: &[u8], path: &Path, file: usize) -> Result<Vec<TensorInfo>, LoadError> {
     let refused = |cause: String| LoadError::Safetensors { path: path.to_path_buf(), cause };
-    let (header_bytes, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| refused(error.to_string()))?;
+    let (header_bytes, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| refused(cause(bytes, &error)))?;
     let data = header_bytes.checked_add(size_of::<u64>());
     let mut tensors = Vec::new();
     for name in metadata.offset_keys() {
@@ -92,6 +92,26 @@ pub fn parse(bytes: &[u8], path: &Path, file: usize) -> Result<Vec<TensorInfo>, 
         tensors.push(TensorInfo { format: format_of(info.dtype), shape: info.shape.clone(), file, bytes, name });
     }
     Ok(tensors)
+}
+
+/// The format's error with the value and the bound.
+fn cause(bytes: &[u8], error: &SafeTensorError) -> String {
+    let stated = bytes.first_chunk().map_or(0, |length| u64::from_le_bytes(*length));
+    let there = bytes.len().saturating_sub(size_of::<u64>());
+    match error {
+        SafeTensorError::HeaderTooSmall => {
+            format!("{} bytes, a header takes at least 8; the file ends early; fetch it again", bytes.len())
+        }
+        SafeTensorError::HeaderTooLarge => format!("{error}: {stated} bytes, at most 100000000"),
+        SafeTensorError::InvalidHeaderLength => {
+            format!("a header of {stated} bytes, {there} follow; the file ends early; fetch it again")
+        }
+        SafeTensorError::MetadataIncompleteBuffer => {
+            let data = usize::try_from(stated).map_or(0, |header| there.saturating_sub(header));
+            format!("{error}: {data} bytes of data are there; if the file ends early, fetch it again")
+        }
+        other => other.to_string(),
+    }
 }
 
 fn format_of(dtype: Dtype) -> Format {

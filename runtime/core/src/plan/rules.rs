@@ -35,6 +35,9 @@ impl FromStr for PlaceRule {
         if device.is_empty() {
             return Err(bad("no device after `=`"));
         }
+        if device.contains('=') {
+            return Err(bad("one `=` is wanted; rules are parted by commas"));
+        }
         let (left, phase) = match left.trim().split_once('@') {
             None => (left.trim(), None),
             Some((left, "prefill")) => (left, Some(Phase::Prefill)),
@@ -209,8 +212,18 @@ mod tests {
 
     #[test]
     fn bad_rules_say_what_is_wrong() {
-        for text in ["", "ffn", "ffn=", "=cpu", "ffn:=cpu", "ffn:3-1=cpu", "ffn:a=cpu", "ffn@now=cpu", "ffn:1-2-3=cpu"]
-        {
+        for text in [
+            "",
+            "ffn",
+            "ffn=",
+            "=cpu",
+            "ffn:=cpu",
+            "ffn:3-1=cpu",
+            "ffn:a=cpu",
+            "ffn@now=cpu",
+            "ffn:1-2-3=cpu",
+            "a=b=cpu",
+        ] {
             assert!(matches!(text.parse::<PlaceRule>(), Err(PlanError::BadRule { .. })), "{text:?}");
         }
     }
