@@ -2,17 +2,17 @@
 
 use std::{any::Any, fmt, sync::Arc};
 
-use crate::{BufferSlice, DType, DeviceId, Op, Rows, StepLayout};
+use crate::{BufferSlice, DType, DeviceId, Heads, Op, Rows, StepLayout};
 
 /// The largest step that one compiled segment serves. A smaller step fits: kernels read the real
 /// counts from the step header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct Bucket {
-    /// Token rows.
+    /// Token rows; at least one.
     pub tokens: usize,
     /// Distinct sequences.
     pub sequences: usize,
-    /// Rows that want logits.
+    /// Rows that want logits; may be none.
     pub outputs: usize,
 }
 
@@ -58,6 +58,21 @@ pub struct BoundKv {
     pub dtype: DType,
 }
 
+impl BoundKv {
+    /// What a launch declares that touches the layer's keys and its values, see [`ByteRange::KV_SPACE`].
+    /// `None` if a part has no size: the format does not divide the heads, or no address counts it.
+    pub fn ranges(&self, heads: Heads) -> Option<[ByteRange; 2]> {
+        let head_bytes = self.dtype.row_bytes(heads.head_dim)?.checked_mul(self.block_len)?;
+        let size_bytes = head_bytes.checked_mul(heads.n_kv_heads)? as u64;
+        let table = u64::try_from(self.table).ok()?.checked_mul(ByteRange::KV_TABLE_BYTES)?;
+        let at = |offset: u64| {
+            let address = ByteRange::KV_SPACE.checked_add(table)?.checked_add(offset)?;
+            Some(ByteRange { address, size_bytes })
+        };
+        Some([at(self.k_offset_bytes)?, at(self.v_offset_bytes)?])
+    }
+}
+
 /// An op with everything it touches.
 #[derive(Clone, Debug)]
 pub struct BoundOp {
@@ -82,7 +97,7 @@ pub struct BoundOp {
 pub struct Segment {
     /// For logs and reports.
     pub name: String,
-    /// The largest step.
+    /// The largest step. With no outputs, the ops over output rows compute nothing.
     pub bucket: Bucket,
     /// In execution order.
     pub ops: Vec<BoundOp>,
@@ -102,15 +117,29 @@ pub struct ByteRange {
 }
 
 impl ByteRange {
+    /// Where declared parts of KV caches lie, above every device address: only a step knows where a block
+    /// is, so a range here stands for the same bytes of each block of a table. Table `t` has the
+    /// [`ByteRange::KV_TABLE_BYTES`] from `KV_SPACE + t * KV_TABLE_BYTES` on, a block's first byte being
+    /// the first of them. Blocks of two tables share no bytes.
+    pub const KV_SPACE: u64 = 1 << 62;
+
+    /// What one block table has of [`ByteRange::KV_SPACE`].
+    pub const KV_TABLE_BYTES: u64 = 1 << 40;
+
+    /// The first address behind it.
+    pub fn end(&self) -> u64 {
+        self.address.saturating_add(self.size_bytes)
+    }
+
     /// True if the two share a byte.
     pub fn overlaps(&self, other: &ByteRange) -> bool {
-        self.address < other.address.saturating_add(other.size_bytes)
-            && other.address < self.address.saturating_add(self.size_bytes)
+        self.address.max(other.address) < self.end().min(other.end())
     }
 }
 
 /// One kernel launch inside an executable, as far as ordering is concerned. From these declarations a
-/// backend derives its barriers and a checker verifies them.
+/// backend derives its barriers; the conformance suite checks that the barriers suffice for them, and that
+/// no launch touches what it does not declare.
 #[derive(Clone, Debug, Default)]
 pub struct Dispatch {
     /// Kernel and op, for reports.
@@ -133,4 +162,41 @@ pub trait Executable: Send + Sync + fmt::Debug {
     fn dispatches(&self) -> &[Dispatch];
     /// For the device, which knows the concrete type.
     fn as_any(&self) -> &dyn Any;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BoundKv, ByteRange};
+    use crate::{DType, Heads};
+
+    fn check(a: (u64, u64), b: (u64, u64), expected: bool) {
+        let range = |(address, size_bytes)| ByteRange { address, size_bytes };
+        assert_eq!(range(a).overlaps(&range(b)), expected, "{a:?} {b:?}");
+        assert_eq!(range(b).overlaps(&range(a)), expected, "{b:?} {a:?}");
+    }
+
+    #[test]
+    fn ranges_overlap_where_they_share_a_byte() {
+        check((0, 10), (9, 1), true);
+        check((0, 10), (10, 1), false);
+        check((4, 2), (0, 100), true);
+        check((5, 0), (0, 10), false);
+        check((u64::MAX - 1, 9), (u64::MAX - 1, 1), true);
+    }
+
+    #[test]
+    fn layers_and_tables_have_their_own_parts_of_the_kv_space() {
+        let heads = Heads { n_heads: 4, n_kv_heads: 2, head_dim: 32 };
+        let kv = |table, k_offset_bytes| {
+            let v_offset_bytes = k_offset_bytes + 2 * 4 * 64;
+            BoundKv { table, block_len: 4, k_offset_bytes, v_offset_bytes, block_bytes: 4096, dtype: DType::F16 }
+        };
+        let parts = [kv(0, 0), kv(0, 1024), kv(1, 0)].map(|kv| kv.ranges(heads).unwrap());
+        let parts: Vec<ByteRange> = parts.into_iter().flatten().collect();
+        assert!(parts.iter().all(|part| part.size_bytes == 512));
+        for (i, a) in parts.iter().enumerate() {
+            assert!(parts[i + 1..].iter().all(|b| !a.overlaps(b)));
+        }
+        assert!(kv(usize::MAX, 0).ranges(heads).is_none());
+    }
 }

@@ -4,8 +4,7 @@
 //! the counts in the step header. Push constants follow the `Push` block of each kernel word by word.
 //!
 //! The KV cache is reached through addresses that only a step knows. Its ranges are declared in a space
-//! of their own, [`KV_SPACE`]: a block table's blocks never share bytes with another table's, and inside
-//! a block every layer has its own part, so (table, offset in the block) names what may be touched.
+//! of their own, [`ByteRange::KV_SPACE`].
 
 mod check;
 
@@ -30,9 +29,6 @@ use crate::{
     weight::{CHUNK, chunks, plane_offsets},
 };
 use push::Push;
-
-/// Where declared KV ranges lie: above every device address. A table takes 2^40 bytes of it.
-pub(crate) const KV_SPACE: u64 = 1 << 62;
 
 /// Words of the step header.
 const N_TOKENS: usize = 0;
@@ -78,7 +74,10 @@ pub(crate) fn lower(
     for bound in &segment.ops {
         check::op(segment, bound)?;
         let lowering = Lowering { segment, bound, tuning, constants, scratch };
-        lowering.op(&mut launches)?;
+        // A bucket without outputs: nothing to compute.
+        if lowering.rows().0 > 0 {
+            lowering.op(&mut launches)?;
+        }
     }
     Ok(launches)
 }
@@ -281,13 +280,8 @@ impl Lowering<'_> {
         self.push_heads(push, heads)
     }
 
-    /// The layer's part of the cache, see [`KV_SPACE`].
     fn kv_ranges(&self, kv: &BoundKv, heads: Heads) -> Result<[ByteRange; 2]> {
-        let row_bytes = kv.dtype.row_bytes(heads.head_dim).unwrap_or(0);
-        let size_bytes = (heads.n_kv_heads * kv.block_len * row_bytes) as u64;
-        let table = self.word("table", kv.table)?;
-        let at = |offset: u64| ByteRange { address: KV_SPACE + (u64::from(table) << 40) + offset, size_bytes };
-        Ok([at(kv.k_offset_bytes), at(kv.v_offset_bytes)])
+        kv.ranges(heads).ok_or_else(|| self.invalid("the layer's part of the cache has no size"))
     }
 
     fn kv_append(&self, heads: Heads) -> Result<Launch> {

@@ -98,6 +98,7 @@ impl Compiler<'_> {
         self.require(self.segment.step.size_bytes() >= layout.size_bytes as u64, || {
             format!("step buffer of {} bytes, {} wanted", self.segment.step.size_bytes(), layout.size_bytes)
         })?;
+        self.require(bucket.tokens > 0, || "bucket of no tokens".into())?;
         self.require(bucket.tokens <= layout.limits.max_tokens && bucket.outputs <= layout.limits.max_outputs, || {
             format!(
                 "bucket of {} tokens and {} outputs, the step buffer holds {} and {}",
@@ -282,7 +283,7 @@ impl Compiler<'_> {
         for (index, (weight, shape)) in bound.weights.iter().zip(&shapes).enumerate() {
             weights.push(self.weight(index, weight, *shape)?);
         }
-        let dispatch = dispatch(bound);
+        let dispatch = dispatch(self.segment, bound);
         Ok((self.call(bound, &inputs, output, &weights)?, dispatch))
     }
 
@@ -394,12 +395,16 @@ fn range(slice: &BufferSlice) -> ByteRange {
     ByteRange { address: slice.device_address(), size_bytes: slice.size_bytes() }
 }
 
-/// What the call reads and writes. Block addresses change with the step, so the cache is not in it.
-fn dispatch(bound: &BoundOp) -> Dispatch {
-    Dispatch {
-        name: bound.op.kind.name().into(),
-        reads: bound.inputs.iter().map(range).chain(bound.weights.iter().map(|weight| range(&weight.slice))).collect(),
-        writes: bound.output.iter().map(range).collect(),
-        barrier_before: true,
+/// What the call reads and writes.
+fn dispatch(segment: &Segment, bound: &BoundOp) -> Dispatch {
+    let mut reads: Vec<ByteRange> = bound.inputs.iter().map(range).collect();
+    reads.extend(bound.weights.iter().map(|weight| range(&weight.slice)));
+    reads.push(range(&segment.step));
+    let mut writes: Vec<ByteRange> = bound.output.iter().map(range).collect();
+    match (&bound.op.kind, &bound.kv) {
+        (&OpKind::KvAppend { heads }, Some(kv)) => writes.extend(kv.ranges(heads).into_iter().flatten()),
+        (&OpKind::Attention { heads, .. }, Some(kv)) => reads.extend(kv.ranges(heads).into_iter().flatten()),
+        _ => {}
     }
+    Dispatch { name: bound.op.kind.name().into(), reads, writes, barrier_before: true }
 }

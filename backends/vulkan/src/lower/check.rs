@@ -128,9 +128,13 @@ pub(super) fn value_range(slice: &BufferSlice, rows: usize, width: usize) -> Byt
 }
 
 fn value(segment: &Segment, bound: &BoundOp, slice: &BufferSlice, rows: usize, width: usize) -> Result<()> {
-    let elements = rows.checked_mul(width).filter(|&n| n > 0 && n <= MAX_ELEMENTS);
+    let elements = rows.checked_mul(width).filter(|&n| n <= MAX_ELEMENTS);
     let Some(elements) = elements else {
-        return Err(invalid(segment, bound, format!("a value of {rows}x{width} is empty or too large")));
+        return Err(invalid(
+            segment,
+            bound,
+            format!("a value of {rows}x{width} has more than {MAX_ELEMENTS} elements"),
+        ));
     };
     if slice.size_bytes() < 4 * elements as u64 {
         let has = slice.size_bytes();
