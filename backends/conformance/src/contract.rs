@@ -1,10 +1,19 @@
 //! The contract apart from arithmetic: memory, refusals, fences, ordering, hostile steps.
 
-use std::{any::Any, sync::Arc, time::Duration};
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
 
 use biga_hal::{
     Allocation, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferDesc, BufferSlice, DType, Device, DeviceId, Epoch,
-    Error, Executable, Heads, HostRange, Op, OpKind, Rows, Segment, StepLayout, StepLimits,
+    Error, Executable, Heads, HostRange, Op, OpKind, RopeStyle, Rows, Segment, StepLayout, StepLimits,
 };
 
 use crate::{
@@ -187,6 +196,7 @@ pub(crate) fn refusals(device: &dyn Device, report: &mut Report) {
             Some(BoundKv { table: 0, block_len: 4, k_offset_bytes, v_offset_bytes, block_bytes, dtype: DType::F32 });
     });
     spoil("a bucket beyond the step buffer", &|s| s.bucket.tokens = 5);
+    spoil("a bucket of no tokens", &|s| s.bucket.tokens = 0);
     spoil("a step buffer too small", &|s| s.step = shorter(&s.step));
     spoil("attention without a cache", &|s| s.ops[0] = attention_like(&s.ops[0], None));
     let kv = |table, block_bytes| BoundKv {
@@ -234,6 +244,8 @@ pub(crate) fn submission(reference: &dyn Device, device: &dyn Device, report: &m
     report.enter("running again sets nothing up", counters(device));
     report.enter("executables of another device are refused", foreign_executable(reference, device));
     report.enter("an empty segment and an empty step run", empty(device));
+    report.enter("a bucket without outputs computes none", no_outputs(device));
+    report.enter("segments compile while another thread submits", compile_while_submitting(device));
 }
 
 /// `a += b` over four rows of eight.
@@ -352,6 +364,71 @@ fn empty(device: &dyn Device) -> Outcome {
     finish(device, &*device.compile(&segment).map_err(text)?).map_err(text)
 }
 
+fn no_outputs(device: &dyn Device) -> Outcome {
+    let ones = || filled(device, "ones", &f32_bytes(&[1.0; 32])).map_err(text);
+    let (x, y, row, logits) = (ones()?, ones()?, ones()?, ones()?);
+    let mut segment = good_segment(device).map_err(text)?;
+    let head = OpKind::Head { width: 8, vocab: 8, softcap: None };
+    let weight = crate::rig::weight(device, &head.weights()[0], DType::F32, &f32_bytes(&[0.5; 64])).map_err(text)?;
+    let op = |kind: OpKind, rows, inputs: &[&BufferSlice], output: &BufferSlice| BoundOp {
+        op: Arc::new(Op { kind, layer: None }),
+        rows,
+        inputs: inputs.iter().map(|&slice| slice.clone()).collect(),
+        output: Some(output.clone()),
+        weights: Vec::new(),
+        kv: None,
+    };
+    let nothing = |slice: &BufferSlice| slice.slice(0, 0).map_err(text);
+    segment.bucket.outputs = 0;
+    segment.ops = vec![
+        op(OpKind::Residual { width: 8 }, Rows::Tokens, &[&x, &y], &x),
+        op(OpKind::SelectOutputs { width: 8 }, Rows::Outputs, &[&x], &nothing(&row)?),
+        op(head, Rows::Outputs, &[&nothing(&row)?], &nothing(&logits)?),
+    ];
+    segment.ops[2].weights.push(weight);
+    let mut step = StepCase::rows(4, 0);
+    step.outputs.clear();
+    device.write(&segment.step, &step_bytes(&segment.step_layout, &step, &[0; 4], |_, _, _| 0)).map_err(text)?;
+    finish(device, &*device.compile(&segment).map_err(text)?).map_err(text)?;
+    sums(device, &x, 2.0)?;
+    sums(device, &row, 1.0)?;
+    sums(device, &logits, 1.0)
+}
+
+fn compile_while_submitting(device: &dyn Device) -> Outcome {
+    const N_COMPILED: usize = 6;
+    let (a, b) = (filled(device, "a", &f32_bytes(&[0.0; 32])), filled(device, "b", &f32_bytes(&[1.0; 32])));
+    let (a, b) = (a.map_err(text)?, b.map_err(text)?);
+    let executable = adder(device, &a, &b, 1).map_err(text)?;
+    let done = AtomicBool::new(false);
+    let (submitted, first_submission) = mpsc::channel();
+    let (compiled, n_submitted) = thread::scope(|scope| {
+        let submitter = scope.spawn(|| {
+            let submitted = submitted;
+            let mut n = 0_u16;
+            while !done.load(Ordering::Relaxed) {
+                finish(device, &*executable).map_err(text)?;
+                n = n.wrapping_add(1);
+                let _ = submitted.send(());
+            }
+            Ok::<u16, String>(n)
+        });
+        // It has run once, and goes on until everything is compiled. An error there is seen below.
+        let _ = first_submission.recv();
+        let compiled: Vec<_> = (0..N_COMPILED).map(|_| Victim::new(device)).collect();
+        done.store(true, Ordering::Relaxed);
+        (compiled, submitter.join())
+    });
+    let n_submitted = n_submitted.map_err(|_| "the submitting thread panicked")??;
+    for victim in compiled {
+        let victim = victim.map_err(text)?;
+        victim.survives(device, &victim.good_step())?;
+    }
+    let sum = f32_values(&contents(device, &a).map_err(text)?);
+    let right = |&value: &f32| value % 65536.0 == f32::from(n_submitted);
+    ensure(sum.iter().all(right), format!("{n_submitted} submissions of + 1 gave {:?}", &sum[..4]))
+}
+
 /// Steps that no engine would write: each may be refused or clamped, but the device must live on and must
 /// not write beyond its buffers.
 pub(crate) fn hostile_steps(device: &dyn Device, options: &Options, report: &mut Report) {
@@ -379,7 +456,7 @@ pub(crate) fn hostile_steps(device: &dyn Device, options: &Options, report: &mut
     }
 }
 
-/// Embed, append, attention and selection over one sequence, with guard bytes behind the output.
+/// Embed, rope, append, attention and selection over one sequence, with guard bytes behind the output.
 struct Victim {
     executable: Arc<dyn Executable>,
     step: BufferSlice,
@@ -428,8 +505,11 @@ impl Victim {
             output: output.cloned(),
             weights: Vec::<BoundWeight>::new(),
         };
+        let inv_freqs: Arc<[f32]> = (0..16).map(|i| 1.0 / (1.0 + i as f32)).collect();
+        let rope = OpKind::Rope { heads, style: RopeStyle::Halves, inv_freqs };
         let mut ops = vec![
             bind(embed, Rows::Tokens, &[], Some(&x)),
+            bind(rope, Rows::Tokens, &[&x], Some(&x)),
             bind(OpKind::KvAppend { heads }, Rows::Tokens, &[&x], None),
             bind(OpKind::Attention { heads, scale: 1.0, window: None, softcap: None }, Rows::Tokens, &[&x], Some(&y)),
             bind(OpKind::SelectOutputs { width: 32 }, Rows::Outputs, &[&y], Some(&selected)),

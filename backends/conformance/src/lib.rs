@@ -2,8 +2,10 @@
 //!
 //! Each case builds the same segment on two devices from seeded random data, runs it on both and
 //! compares within a stated tolerance ([`Tolerance`]); the first device is the oracle, normally the CPU
-//! with its plain reference. A second part checks the contract itself: zeroed memory, bounds, refusals,
-//! fences, ordering, counters, and steps that no engine would write.
+//! with its plain reference. Then the launches are held against what they declare: their barriers suffice
+//! ([`conflicts`]), nothing undeclared is written, and what is not declared as read does not matter. A
+//! second part checks the contract itself: zeroed memory, bounds, refusals, fences, ordering, counters,
+//! and steps that no engine would write.
 //!
 //! Cases that a device says it does not support are listed in the [`Report`], never skipped in silence.
 //! The suite knows the contract only (`biga-hal`); it allocates and reads through it.
@@ -15,14 +17,17 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bench;
 mod cases;
 mod contract;
 mod data;
+mod order;
 mod report;
 mod rig;
 
 use biga_hal::Device;
 
+pub use order::{Conflict, conflicts};
 pub use report::{Failure, Report};
 pub use rig::Tolerance;
 

@@ -4,11 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use biga_hal::{
     Access, Accessors, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferDesc, BufferSlice, DType, Device, Error,
-    Op, OpKind, OpQuery, Rows, Segment, StepHeader, StepLayout, StepLimits, WeightRole,
+    Executable, Op, OpKind, OpQuery, Rows, Segment, StepHeader, StepLayout, StepLimits, WeightRole,
 };
 
 use crate::{
     Options, Report,
+    bench::{Bench, Image, Index},
     data::{Random, f32_bytes, f32_values, kv_values, matrix},
 };
 
@@ -259,12 +260,6 @@ impl Data {
     }
 }
 
-/// What a run left.
-struct Outcome {
-    output: Vec<f32>,
-    pool: Vec<u8>,
-}
-
 /// Memory that the host fills and reads.
 pub(crate) fn allocate(device: &dyn Device, name: &str, size_bytes: usize) -> biga_hal::Result<Buffer> {
     let accessors = Accessors { host: Some(Access::ReadWrite), devices: Vec::new() };
@@ -338,49 +333,80 @@ pub(crate) fn contents(device: &dyn Device, slice: &BufferSlice) -> biga_hal::Re
     Ok(bytes)
 }
 
-fn run_on(device: &dyn Device, case: &Case, data: &Data) -> biga_hal::Result<Outcome> {
-    let layout = StepLayout::new(case.limits())?;
-    let mut inputs = Vec::new();
-    for bytes in &data.inputs {
-        inputs.push(filled(device, "input", bytes)?);
-    }
-    let mut weights = Vec::new();
-    for ((shape, &dtype), bytes) in case.kind.weights().iter().zip(&case.weights).zip(&data.weights) {
-        weights.push(weight(device, shape, dtype, bytes)?);
-    }
-    let output = match case.kind.output_width() {
-        Some(_) if case.in_place => case.kind.in_place_input().and_then(|i| inputs.get(i).cloned()),
-        Some(width) => Some(filled(device, "output", &f32_bytes(&vec![UNTOUCHED; case.output_rows() * width]))?),
-        None => None,
-    };
-    let pool = if data.pool.is_empty() { None } else { Some(filled(device, "kv pool", &data.pool)?) };
-    let kv = case.kv.map(|kv| {
-        let (keys, block_bytes) = kv_sizes(&case.kind, &kv);
-        // The second of two layers, in the second of two tables.
-        BoundKv {
-            table: 1,
-            block_len: kv.block_len,
-            k_offset_bytes: 2 * keys as u64,
-            v_offset_bytes: 3 * keys as u64,
-            block_bytes: block_bytes as u64,
-            dtype: kv.dtype,
+/// A case on one device, after its first run.
+struct Trial<'a> {
+    bench: Bench<'a>,
+    executable: Arc<dyn Executable>,
+    before: Image,
+    after: Image,
+    /// Where the output and the cache are.
+    output: Option<Index>,
+    pool: Option<Index>,
+}
+
+impl<'a> Trial<'a> {
+    fn new(device: &'a dyn Device, case: &Case, data: &Data) -> biga_hal::Result<Trial<'a>> {
+        let layout = StepLayout::new(case.limits())?;
+        let mut bench = Bench::new(device);
+        let (mut inputs, mut places) = (Vec::new(), Vec::new());
+        for bytes in &data.inputs {
+            inputs.push(bench.value("input", bytes)?);
+            places.push(bench.last());
         }
-    });
-    let max_blocks = layout.limits.max_blocks;
-    let block = |table: usize, slot: usize, index: usize| match (&pool, &kv) {
-        (Some(pool), Some(kv)) if table == kv.table => {
-            pool.device_address() + data.table[slot * max_blocks + index] as u64 * kv.block_bytes
+        let mut weights = Vec::new();
+        for ((shape, &dtype), bytes) in case.kind.weights().iter().zip(&case.weights).zip(&data.weights) {
+            weights.push(bench.weight(shape, dtype, bytes)?);
         }
-        _ => 0,
-    };
-    let step = filled(device, "step", &step_bytes(&layout, &case.step, &data.tokens, block))?;
-    let op = Arc::new(Op { kind: case.kind.clone(), layer: Some(0) });
-    let bound = BoundOp { op, rows: case.rows, inputs, output: output.clone(), weights, kv };
-    let bucket = case.step.bucket();
-    let segment = Segment { name: case.kind.name().into(), bucket, ops: vec![bound], step, step_layout: layout };
-    finish(device, &*device.compile(&segment)?)?;
-    let read = |slice: Option<&BufferSlice>| slice.map_or(Ok(Vec::new()), |slice| contents(device, slice));
-    Ok(Outcome { output: f32_values(&read(output.as_ref())?), pool: read(pool.as_ref())? })
+        let (output, output_place) = match case.kind.output_width() {
+            Some(_) if case.in_place => {
+                let index = case.kind.in_place_input();
+                (index.and_then(|i| inputs.get(i).cloned()), index.and_then(|i| places.get(i).copied()))
+            }
+            Some(width) => {
+                let bytes = f32_bytes(&vec![UNTOUCHED; case.output_rows() * width]);
+                (Some(bench.value("output", &bytes)?), Some(bench.last()))
+            }
+            None => (None, None),
+        };
+        let kv = case.kv.map(|kv| {
+            let (keys, block_bytes) = kv_sizes(&case.kind, &kv);
+            // The second of two layers, in the second of two tables.
+            BoundKv {
+                table: 1,
+                block_len: kv.block_len,
+                k_offset_bytes: 2 * keys as u64,
+                v_offset_bytes: 3 * keys as u64,
+                block_bytes: block_bytes as u64,
+                dtype: kv.dtype,
+            }
+        });
+        let pool = kv.as_ref().map(|kv| bench.pool(&data.pool, kv.table, kv.block_bytes as usize)).transpose()?;
+        let pool_place = pool.is_some().then(|| bench.last());
+        let max_blocks = layout.limits.max_blocks;
+        let block = |table: usize, slot: usize, index: usize| match (&pool, &kv) {
+            (Some(pool), Some(kv)) if table == kv.table => {
+                pool.device_address() + data.table[slot * max_blocks + index] as u64 * kv.block_bytes
+            }
+            _ => 0,
+        };
+        let step = bench.step(&step_bytes(&layout, &case.step, &data.tokens, block))?;
+        let op = Arc::new(Op { kind: case.kind.clone(), layer: Some(0) });
+        let bound = BoundOp { op, rows: case.rows, inputs, output, weights, kv };
+        let bucket = case.step.bucket();
+        let segment = Segment { name: case.kind.name().into(), bucket, ops: vec![bound], step, step_layout: layout };
+        let executable = device.compile(&segment)?;
+        let before = bench.image()?;
+        let after = bench.run(&*executable, &before)?;
+        Ok(Trial { bench, executable, before, after, output: output_place, pool: pool_place })
+    }
+
+    fn output(&self) -> Vec<f32> {
+        self.output.map_or(Vec::new(), |place| f32_values(self.bench.bytes(&self.after, place)))
+    }
+
+    fn pool(&self) -> &[u8] {
+        self.pool.map_or(&[], |place| self.bench.bytes(&self.after, place))
+    }
 }
 
 /// The two devices.
@@ -405,11 +431,19 @@ impl Pair<'_> {
 
     fn run_case(&self, case: &Case, index: usize) -> Result<(), String> {
         let data = Data::new(case, self.options.seed.wrapping_mul(1_000_003).wrapping_add(index as u64));
-        let expected = run_on(self.reference, case, &data).map_err(|error| format!("reference: {error}"))?;
-        let seen = run_on(self.device, case, &data).map_err(|error: Error| error.to_string())?;
-        compare(&expected.output, &seen.output, case.tolerance, self.options.tolerance_factor)?;
-        let Some(kv) = &case.kv else { return Ok(()) };
-        compare_pools(case, kv, &data.pool, &expected.pool, &seen.pool, self.options.tolerance_factor)
+        let expected = Trial::new(self.reference, case, &data).map_err(|error| format!("reference: {error}"))?;
+        let seen = Trial::new(self.device, case, &data).map_err(|error: Error| error.to_string())?;
+        compare(&expected.output(), &seen.output(), case.tolerance, self.options.tolerance_factor)?;
+        if let Some(kv) = &case.kv {
+            compare_pools(case, kv, &data.pool, expected.pool(), seen.pool(), self.options.tolerance_factor)?;
+        }
+        let Trial { bench, executable, before, after, .. } = &seen;
+        bench.prove(&**executable, before, after)?;
+        // In place, what stays the same may have been written; in a larger bucket, rows are left alone.
+        if !case.in_place && case.step.spare == 0 {
+            bench.all_written(&**executable, before, after)?;
+        }
+        Ok(())
     }
 }
 

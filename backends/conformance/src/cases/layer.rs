@@ -1,19 +1,22 @@
 //! A whole small model in one segment, memory shared between values as a plan would share it.
 //!
 //! The same prompt is run in one step, in ragged chunks and one token at a time; every way must give the
-//! reference's logits. This is where wrong ordering between ops shows.
+//! reference's logits. This is where wrong ordering between ops shows. Then the segment is compiled op by
+//! op longer, and what its launches declare is put to the proof each time: so each launch comes last once,
+//! also one that does the work of several ops.
 
 use std::sync::Arc;
 
 use biga_hal::{
-    Activation, BoundKv, BoundOp, Bucket, BufferSlice, DType, Device, Executable, Heads, Op, OpKind, OpQuery, Result,
-    RopeStyle, Rows, Segment, StepLayout, StepLimits,
+    Activation, BoundKv, BoundOp, Bucket, BufferSlice, DType, Device, Heads, Op, OpKind, OpQuery, Result, RopeStyle,
+    Rows, Segment, StepLayout, StepLimits,
 };
 
 use crate::{
     Report,
+    bench::Bench,
     data::{Random, f32_values, matrix},
-    rig::{Pair, StepCase, Tolerance, allocate, compare, contents, finish, step_bytes, weight, weight_dtypes},
+    rig::{Pair, StepCase, Tolerance, compare, contents, finish, step_bytes, weight_dtypes},
 };
 
 const WIDTH: usize = 256;
@@ -72,10 +75,8 @@ fn nodes() -> Vec<Node> {
 
 /// The model on one device.
 struct Model<'a> {
-    device: &'a dyn Device,
-    executable: Arc<dyn Executable>,
-    step: BufferSlice,
-    layout: StepLayout,
+    bench: Bench<'a>,
+    segment: Segment,
     pool: BufferSlice,
     logits: BufferSlice,
     block_bytes: u64,
@@ -83,28 +84,30 @@ struct Model<'a> {
 }
 
 impl<'a> Model<'a> {
-    fn new(device: &'a dyn Device, dtype: DType, kv: DType, seed: u64) -> Result<Model<'a>> {
+    fn new(device: &'a dyn Device, dtype: DType, kv: DType, bucket: Bucket, seed: u64) -> Result<Model<'a>> {
         let limits = StepLimits {
-            max_tokens: BUCKET.tokens,
-            max_outputs: BUCKET.outputs,
+            max_tokens: bucket.tokens,
+            max_outputs: bucket.outputs,
             max_slots: N_SLOTS,
             max_blocks: MAX_BLOCKS,
             n_tables: 1,
         };
         let layout = StepLayout::new(limits)?;
-        let step = allocate(device, "step", layout.size_bytes)?.whole();
+        let mut bench = Bench::new(device);
+        let step = bench.step(&vec![0; layout.size_bytes])?;
         let mut memories = Vec::new();
         for width in MEMORIES {
-            memories.push(allocate(device, "value", BUCKET.tokens * width * 4)?);
+            memories.push(bench.value("value", &vec![0; bucket.tokens * width * 4])?);
         }
         let row_bytes = kv.row_bytes(HEADS.head_dim).unwrap_or(0);
         let part_bytes = (HEADS.n_kv_heads * BLOCK_LEN * row_bytes) as u64;
         let block_bytes = part_bytes * 2 * N_LAYERS as u64;
-        let pool = allocate(device, "kv pool", N_SLOTS * MAX_BLOCKS * block_bytes as usize)?.whole();
+        let blocks = vec![0; N_SLOTS * MAX_BLOCKS * block_bytes as usize];
+        let pool = bench.pool(&blocks, 0, block_bytes as usize)?;
         let mut random = Random::new(seed);
         let (mut ops, mut appended) = (Vec::new(), 0);
         for node in nodes() {
-            let slice = |index: usize, width: usize| memories[index].slice(0, (BUCKET.tokens * width * 4) as u64);
+            let slice = |index: usize, width: usize| memories[index].slice(0, (bucket.tokens * width * 4) as u64);
             let inputs = node.inputs.iter().zip(node.kind.input_widths());
             let inputs = inputs.map(|(&index, width)| slice(index, width)).collect::<Result<_>>()?;
             let output =
@@ -112,7 +115,7 @@ impl<'a> Model<'a> {
             let mut weights = Vec::new();
             for (shape, dtype) in node.kind.weights().iter().zip(weight_dtypes(&node.kind, dtype)) {
                 let bytes = matrix(&mut random, dtype, shape.rows, shape.columns);
-                weights.push(weight(device, shape, dtype, &bytes)?);
+                weights.push(bench.weight(shape, dtype, &bytes)?);
             }
             let kv = node.kind.uses_kv().then(|| BoundKv {
                 table: 0,
@@ -128,14 +131,12 @@ impl<'a> Model<'a> {
             let op = Arc::new(Op { kind: node.kind, layer: None });
             ops.push(BoundOp { op, rows: node.rows, inputs, output, weights, kv });
         }
-        let segment = Segment { name: "model".into(), bucket: BUCKET, ops, step: step.clone(), step_layout: layout };
-        let executable = device.compile(&segment)?;
-        let logits = memories[4].whole();
-        Ok(Model { device, executable, step, layout, pool, logits, block_bytes, seed })
+        let segment = Segment { name: "model".into(), bucket, ops, step, step_layout: layout };
+        let logits = memories[4].clone();
+        Ok(Model { bench, segment, pool, logits, block_bytes, seed })
     }
 
-    /// Runs one step; the logits of its output rows.
-    fn step(&self, step: &StepCase) -> Result<Vec<f32>> {
+    fn write_step(&self, step: &StepCase) -> Result<()> {
         let token = |&(position, slot): &(u32, u32)| {
             Random::new(self.seed ^ u64::from(position * 7 + slot)).below(VOCAB) as u32
         };
@@ -143,28 +144,46 @@ impl<'a> Model<'a> {
         let block = |_: usize, slot: usize, index: usize| {
             self.pool.device_address() + (index * N_SLOTS + (N_SLOTS - 1 - slot)) as u64 * self.block_bytes
         };
-        self.device.write(&self.step, &step_bytes(&self.layout, step, &tokens, block))?;
-        finish(self.device, &*self.executable)?;
-        let bytes = (step.outputs.len() * VOCAB * 4) as u64;
-        Ok(f32_values(&contents(self.device, &self.logits.slice(0, bytes)?)?))
+        self.bench.device.write(&self.segment.step, &step_bytes(&self.segment.step_layout, step, &tokens, block))
     }
 
     /// The logits of every position of sequence 0, in steps of these sizes; sequence 1 runs along.
     fn prompt(&self, sizes: &[usize]) -> Result<Vec<f32>> {
+        let (device, bucket) = (self.bench.device, self.segment.bucket);
+        let executable = device.compile(&self.segment)?;
         let (mut logits, mut start) = (Vec::new(), 0);
         for (index, &count) in sizes.iter().enumerate() {
             // The other sequence takes one token of its own in every step that has room for it.
             let mut runs = vec![(0, start, count)];
-            if start + count + index < BUCKET.tokens && count < BUCKET.tokens {
+            if start + count + index < bucket.tokens && count < bucket.tokens {
                 runs.insert(0, (1, index, 1));
             }
             let mut step = StepCase::of(&runs);
             let first = (runs.len() - 1) as u32;
             step.outputs = (first..first + count as u32).collect();
-            logits.extend(self.step(&step)?);
+            self.write_step(&step)?;
+            finish(device, &*executable)?;
+            let bytes = (step.outputs.len() * VOCAB * 4) as u64;
+            logits.extend(f32_values(&contents(device, &self.logits.slice(0, bytes)?)?));
             start += count;
         }
         Ok(logits)
+    }
+
+    /// Puts the declarations of the first ops to the proof, of one op and of ever more.
+    fn prove(&self, step: &StepCase) -> std::result::Result<(), String> {
+        let text = |error: biga_hal::Error| error.to_string();
+        self.write_step(step).map_err(text)?;
+        let before = self.bench.image().map_err(text)?;
+        for n_ops in 1..=self.segment.ops.len() {
+            let segment = Segment { ops: self.segment.ops[..n_ops].to_vec(), ..self.segment.clone() };
+            let executable = self.bench.device.compile(&segment).map_err(text)?;
+            let after = self.bench.run(&*executable, &before).map_err(text)?;
+            self.bench
+                .prove(&*executable, &before, &after)
+                .map_err(|cause| format!("the first {n_ops} ops: {cause}"))?;
+        }
+        Ok(())
     }
 }
 
@@ -179,17 +198,41 @@ pub(crate) fn run(pair: &Pair<'_>, report: &mut Report) {
         (DType::Q6_K, DType::F32),
     ];
     for (dtype, kv) in formats {
-        let name = format!("model {dtype}, kv {kv}");
-        let refusal = nodes().iter().find_map(|node| {
-            let weights = weight_dtypes(&node.kind, dtype);
-            let kv = node.kind.uses_kv().then_some(kv);
-            pair.device.supports(&OpQuery { kind: &node.kind, weights: &weights, kv }).err()
-        });
-        match refusal {
-            Some(refusal) => report.unsupported.push((name, refusal.to_string())),
-            None => report.enter(name, check(pair, dtype, kv)),
+        enter(pair, report, format!("model {dtype}, kv {kv}"), (dtype, kv), || check(pair, dtype, kv));
+    }
+    for (dtype, kv) in [(DType::F32, DType::F32), (DType::Q4_1, DType::Q8_0)] {
+        for (what, tokens) in [("decode", 1), ("prefill", 16)] {
+            let name = format!("declarations of a {what} segment, model {dtype}, kv {kv}");
+            enter(pair, report, name, (dtype, kv), || declarations(pair, dtype, kv, tokens));
         }
     }
+}
+
+fn enter(
+    pair: &Pair<'_>,
+    report: &mut Report,
+    name: String,
+    (dtype, kv): (DType, DType),
+    case: impl FnOnce() -> std::result::Result<(), String>,
+) {
+    let refusal = nodes().iter().find_map(|node| {
+        let weights = weight_dtypes(&node.kind, dtype);
+        let kv = node.kind.uses_kv().then_some(kv);
+        pair.device.supports(&OpQuery { kind: &node.kind, weights: &weights, kv }).err()
+    });
+    match refusal {
+        Some(refusal) => report.unsupported.push((name, refusal.to_string())),
+        None => report.enter(name, case()),
+    }
+}
+
+fn declarations(pair: &Pair<'_>, dtype: DType, kv: DType, tokens: usize) -> std::result::Result<(), String> {
+    let text = |error: biga_hal::Error| error.to_string();
+    let bucket = Bucket { tokens, sequences: N_SLOTS, outputs: 1 };
+    let model = Model::new(pair.device, dtype, kv, bucket, pair.options.seed).map_err(text)?;
+    // Something in the cache, and a position in the middle of a block.
+    model.prompt(&[1, 1, 1]).map_err(text)?;
+    model.prove(&StepCase::of(&[(0, 3, tokens)]))
 }
 
 fn check(pair: &Pair<'_>, dtype: DType, kv: DType) -> std::result::Result<(), String> {
@@ -200,7 +243,7 @@ fn check(pair: &Pair<'_>, dtype: DType, kv: DType) -> std::result::Result<(), St
         (DType::BF16, _) => Tolerance { relative: 0.02, of_rms: 0.1 },
         _ => Tolerance { relative: 0.02, of_rms: 0.25 },
     };
-    let on = |device, sizes: &[usize]| Model::new(device, dtype, kv, pair.options.seed)?.prompt(sizes);
+    let on = |device, sizes: &[usize]| Model::new(device, dtype, kv, BUCKET, pair.options.seed)?.prompt(sizes);
     let expected = on(pair.reference, &[PROMPT]).map_err(|error| format!("reference: {error}"))?;
     for sizes in [&[PROMPT][..], &[16, 1, 13, 7], &[1; PROMPT]] {
         let seen = on(pair.device, sizes).map_err(|error| error.to_string())?;
