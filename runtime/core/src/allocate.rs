@@ -126,6 +126,11 @@ impl Engine {
         &self.plan
     }
 
+    /// Its compiled segments: phase by phase as in the plan, each phase in the order of submission.
+    pub fn executables(&self) -> impl Iterator<Item = &dyn Executable> {
+        self.phases.iter().flat_map(|phase| &phase.segments).map(|segment| &*segment.executable)
+    }
+
     /// The model that it runs.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
