@@ -5,6 +5,7 @@
 
 mod build;
 mod fuzz;
+mod layers;
 mod steps;
 mod summary;
 
@@ -61,7 +62,7 @@ pub(crate) struct Context {
 pub(crate) fn run(options: &Options) -> Result<ExitCode> {
     if options.list {
         for step in steps::ALL {
-            println!("{:<14} {}", step.name, step.what);
+            println!("{:<16} {}", step.name, step.what);
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -116,7 +117,7 @@ pub(crate) fn run_binaries(
     environment: &[(&str, String)],
 ) -> Result<Ran> {
     let arguments: Vec<&str> = [filter].into_iter().filter(|filter| !filter.is_empty()).collect();
-    build::Suite { runner, environment, arguments: &arguments }.run(binaries)
+    build::Suite { runner, environment, arguments: &arguments, layers: None }.run(binaries)
 }
 
 fn run_step(step: &Step, context: &mut Context) -> Row {

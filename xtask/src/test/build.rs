@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Result, bail};
 use serde_json::Value;
 
-use super::Counts;
+use super::{
+    Counts,
+    layers::{Layers, Messages},
+};
 use crate::{process, workspace};
 
 /// A built test executable.
@@ -103,24 +106,29 @@ pub(crate) struct Suite<'a> {
     pub(crate) environment: &'a [(&'a str, String)],
     /// Arguments for the test harness.
     pub(crate) arguments: &'a [&'a str],
+    /// Validation layers, if Vulkan is used.
+    pub(crate) layers: Option<Layers>,
 }
 
 impl Suite<'_> {
     /// Runs the executables; all of them, whatever fails.
     ///
     /// # Errors
-    /// If an executable cannot be started, or dies without a `test result:` line.
+    /// If an executable cannot be started, or dies without a `test result:` line, or if the layers find
+    /// something.
     pub(crate) fn run<'b>(&self, binaries: impl IntoIterator<Item = &'b TestBinary>) -> Result<Ran> {
         let mut total = Ran::default();
         let mut died = Vec::new();
+        let mut messages = Messages::shown();
         for binary in binaries {
             println!("   {} ({})", binary.package, binary.target);
             let mut reader = OutputReader::default();
             let ok = process::each_line(&mut self.command(binary), |line| {
-                if reader.read(line) {
+                if !messages.read(line) && reader.read(line) {
                     println!("{line}");
                 }
             })?;
+            messages.end();
             match reader.counts() {
                 Some(counts) if ok == (counts.failed == 0) => {
                     total.counts += counts;
@@ -136,7 +144,29 @@ impl Suite<'_> {
         if !died.is_empty() {
             bail!("ended without a result ({} others passed): {}", total.counts.passed, died.join(", "));
         }
+        if let Some(summary) = messages.summary() {
+            bail!("{summary} ({} tests passed, {} failed)", total.counts.passed, total.counts.failed);
+        }
         Ok(total)
+    }
+
+    /// Runs an executable that misuses Vulkan, and sees that the layers say so.
+    ///
+    /// # Errors
+    /// If it cannot be run, or a message does not come.
+    pub(crate) fn check_layers(&self, misuse: &TestBinary) -> Result<()> {
+        let Some(layers) = self.layers else { return Ok(()) };
+        let mut messages = Messages::default();
+        let ok = process::each_line(self.command(misuse).env("BIGA_TEST_MISUSE", "1"), |line| {
+            messages.read(line);
+        })?;
+        messages.end();
+        let missed: Vec<&str> =
+            layers.expected_of_misuse().iter().copied().filter(|name| !messages.counts.contains_key(*name)).collect();
+        if !ok || !missed.is_empty() {
+            bail!("the validation layers are not at work: misuse brings no {}", missed.join(" and no "));
+        }
+        Ok(())
     }
 
     fn command(&self, binary: &TestBinary) -> Command {
@@ -151,6 +181,7 @@ impl Suite<'_> {
         command.arg("--show-output").args(self.arguments).current_dir(&binary.folder);
         command.env("CARGO_MANIFEST_DIR", &binary.folder).env("CARGO_PKG_NAME", &binary.package);
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.envs(self.layers.into_iter().flat_map(Layers::environment));
         command
     }
 }

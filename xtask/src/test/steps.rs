@@ -1,8 +1,8 @@
 //! The steps, in the order in which they run: cheap and common failures first.
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
-use super::{Context, Counts, Outcome, build, fuzz};
+use super::{Context, Counts, Outcome, build, fuzz, layers::Layers};
 use crate::{
     cache::Cache,
     claim::{self, Finding},
@@ -31,8 +31,26 @@ pub(crate) const ALL: &[Step] = &[
     Step { name: "doc-tests", what: "examples in the documentation", run: |_| build::doc_tests().map(Outcome::Done) },
     Step { name: "tests", what: "every crate, without a GPU", run: tests },
     Step { name: "shaders", what: "Vulkan kernels compiled for the target GPUs", run: shaders },
-    Step { name: "lavapipe-256", what: "Vulkan and end-to-end tests, subgroups of 8", run: lavapipe_wide },
-    Step { name: "lavapipe-128", what: "Vulkan tests, subgroups of 4", run: lavapipe_narrow },
+    Step {
+        name: "lavapipe-256",
+        what: "Vulkan and end-to-end tests, subgroups of 8, core and synchronisation validation",
+        run: |context| lavapipe(context, 256, Layers::CoreAndSync, ALL_TESTS),
+    },
+    Step {
+        name: "lavapipe-128",
+        what: "the same, subgroups of 4",
+        run: |context| lavapipe(context, 128, Layers::CoreAndSync, ALL_TESTS),
+    },
+    Step {
+        name: "gpu-assisted-256",
+        what: "the same but for real models, subgroups of 8, GPU-assisted validation",
+        run: |context| lavapipe(context, 256, Layers::GpuAssisted, NO_REAL_MODELS),
+    },
+    Step {
+        name: "gpu-assisted-128",
+        what: "the same, subgroups of 4",
+        run: |context| lavapipe(context, 128, Layers::GpuAssisted, NO_REAL_MODELS),
+    },
     Step { name: "perplexity", what: "two windows on lavapipe, against llama.cpp", run: perplexity },
     Step { name: "example", what: "the documented example, outside the workspace", run: example },
     Step { name: "fuzz", what: "kept inputs again, then each target for a while", run: fuzz::run },
@@ -40,6 +58,15 @@ pub(crate) const ALL: &[Step] = &[
 
 /// Packages whose tests need a Vulkan driver for most of what they check.
 const ON_VULKAN: [&str; 2] = ["biga-vulkan", "biga-tests"];
+
+/// The test executable that misuses Vulkan, to see the validation layers at work.
+const MISUSE: &str = "misuse";
+
+const ALL_TESTS: &[&str] = &[];
+
+/// Test executables left out where the same kernels on real models would only take longer: under
+/// GPU-assisted validation, twice as long as without.
+const NO_REAL_MODELS: &[&str] = &["right_text"];
 
 fn done((): ()) -> Outcome {
     Outcome::Done(Counts::default())
@@ -106,15 +133,8 @@ fn shaders(_: &mut Context) -> Result<Outcome> {
     }
 }
 
-fn lavapipe_wide(context: &mut Context) -> Result<Outcome> {
-    lavapipe(context, 256, &ON_VULKAN)
-}
-
-fn lavapipe_narrow(context: &mut Context) -> Result<Outcome> {
-    lavapipe(context, 128, &ON_VULKAN[..1])
-}
-
-fn lavapipe(context: &mut Context, vector_width_bits: u32, packages: &[&str]) -> Result<Outcome> {
+/// On lavapipe under validation layers; any message of theirs fails the step.
+fn lavapipe(context: &mut Context, vector_width_bits: u32, layers: Layers, left_out: &[&str]) -> Result<Outcome> {
     let root = match graphics_root(&Cache::open()?) {
         Ok(root) => root,
         Err(reason) => return Ok(Outcome::Unavailable(reason)),
@@ -124,10 +144,12 @@ fn lavapipe(context: &mut Context, vector_width_bits: u32, packages: &[&str]) ->
     environment.extend(libraries.lavapipe_environment(vector_width_bits));
     environment.push(("BIGA_TEST_VULKAN", "llvmpipe".to_owned()));
     let runner = libraries.runner();
-    let suite = build::Suite { runner: &runner, environment: &environment, ..Default::default() };
-    let binaries = built(context)?;
+    let suite = build::Suite { runner: &runner, environment: &environment, layers: Some(layers), ..Default::default() };
+    let binaries = built(context)?.iter().filter(|binary| ON_VULKAN.contains(&binary.package.as_str()));
+    let (misuse, binaries): (Vec<_>, Vec<_>) = binaries.partition(|binary| binary.target == MISUSE);
+    suite.check_layers(misuse.first().context("the tests of biga-vulkan have no misuse")?)?;
     suite
-        .run(binaries.iter().filter(|binary| packages.contains(&binary.package.as_str())))
+        .run(binaries.into_iter().filter(|binary| !left_out.contains(&binary.target.as_str())))
         .map(|ran| Outcome::Done(ran.counts))
 }
 

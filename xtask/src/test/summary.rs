@@ -71,7 +71,7 @@ impl Row {
             Counts { passed: 0, failed: 0, skipped: 0 } => String::new(),
             counts => format!("{} tests", counts.passed + counts.failed),
         };
-        format!("{:<14} {word:<8} {:>7.1} s  {tests:<11} {detail}", self.name, self.seconds).trim_end().to_owned()
+        format!("{:<16} {word:<8} {:>7.1} s  {tests:<11} {detail}", self.name, self.seconds).trim_end().to_owned()
     }
 
     fn counted(&self) -> Counts {
@@ -100,7 +100,7 @@ pub(super) fn print(rows: &[Row]) -> Counts {
         total += row.counted();
         seconds += row.seconds;
     }
-    println!("{:<14} {:<8} {seconds:>7.1} s\n", "all", "");
+    println!("{:<16} {:<8} {seconds:>7.1} s\n", "all", "");
     println!("{}", closing_line(total));
     total
 }
