@@ -162,6 +162,10 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'n', long, value_name = "TOKENS", value_delimiter = ',', default_value = "128",
         value_parser = whole::<usize>)]
     pub(crate) n_gen: Vec<usize>,
+    /// Tokens that each sequence holds before a test; they are not timed.
+    #[arg(short = 'd', long, value_name = "TOKENS", value_delimiter = ',', default_value = "0",
+        value_parser = whole::<usize>)]
+    pub(crate) n_depth: Vec<usize>,
     /// Sequences that decode together.
     #[arg(short, long, value_name = "N", value_delimiter = ',', default_value = "1,4,16",
         value_parser = positive(MAX_SEQUENCES))]

@@ -271,6 +271,31 @@ fn a_bench_prints_a_table_or_records() {
 }
 
 #[test]
+fn a_bench_at_depth_counts_steps_and_host_time() {
+    // Gemma's sliding windows are shorter than the context that is asked for.
+    for model in ["tiny-llama", "tiny-gemma3"] {
+        let arguments = ["bench", &fixture(model), "--device", "cpu", "-p", "8", "-n", "4", "-b", "1,2", "-r", "3"];
+        let json = check_json(&[&arguments[..], &["-d", "0,100", "--json"]].concat());
+        let records = json.as_array().unwrap();
+        let number = |record: &Value, name: &str| record[name].as_u64().unwrap_or_else(|| panic!("{name}: {record}"));
+        let tests: Vec<_> =
+            records.iter().map(|r| ["n_depth", "n_prompt", "n_gen", "batch"].map(|name| number(r, name))).collect();
+        let at = |depth| [[depth, 8, 0, 1], [depth, 0, 4, 1], [depth, 0, 4, 2]];
+        assert_eq!(tests, [at(0), at(100)].concat(), "{model}");
+        for record in records {
+            let (steps, n_gen) = (number(record, "n_steps"), number(record, "n_gen"));
+            assert_eq!(steps, 3 * n_gen.max(1), "{model}: one step a token, one for the prompt: {record}");
+            assert_eq!(number(record, "submissions"), steps, "{model}: {record}");
+            assert_eq!(number(record, "objects_created"), 0, "{model}: {record}");
+            assert!(record["host_us_per_token"].as_f64().unwrap() > 0.0, "{model}: {record}");
+        }
+    }
+    let table = check_done(&["bench", &llama(), "--device", "cpu", "-p", "0", "-n", "2", "-r", "1", "-d", "9"]);
+    assert!(table.contains("tg2 @ d9") && table.contains("tg2 x4 @ d9"), "{table}");
+    check_refused(&["bench", &llama(), "-p", "16", "-n", "0", "-d", "250"], 2, &["266", "256"]);
+}
+
+#[test]
 fn a_plan_is_a_table_or_json_or_a_picture() {
     let json = check_json(&["plan", &llama(), "--device", "cpu", "--json"]);
     assert_eq!(json["version"], 1);

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt::Write};
 
 use biga::{
     Engine,
-    hal::{DType, WeightRole},
+    hal::{Counters, DType, WeightRole},
 };
 use serde_json::{Value, json};
 
@@ -29,7 +29,19 @@ fn spread(values: &[f64]) -> (f64, f64) {
 
 impl Measured {
     fn rates(&self) -> Vec<f64> {
-        self.times.iter().map(|time| self.test.n_tokens() as f64 / time.as_secs_f64().max(1e-9)).collect()
+        let tokens = self.test.n_tokens() as f64;
+        self.runs.iter().map(|run| tokens / run.time.as_secs_f64().max(1e-9)).collect()
+    }
+
+    /// CPU time of the whole process, in microseconds for each token.
+    fn host_us_per_token(&self) -> f64 {
+        let micros: f64 = self.runs.iter().map(|run| run.host_time.as_secs_f64() * 1e6).sum();
+        micros / (self.test.n_tokens() * self.runs.len()).max(1) as f64
+    }
+
+    /// What the devices counted in all counted runs together.
+    fn counted(&self, what: impl Fn(&Counters) -> u64) -> u64 {
+        self.runs.iter().map(|run| what(&run.counted)).sum()
     }
 }
 
@@ -71,7 +83,7 @@ fn record(engine: &Engine, one: &Measured, rows: &[Row], args: &BenchArgs) -> Va
     let model = engine.model();
     let rates = one.rates();
     let (avg_ts, stddev_ts) = spread(&rates);
-    let nanos: Vec<f64> = one.times.iter().map(|time| time.as_nanos() as f64).collect();
+    let nanos: Vec<f64> = one.runs.iter().map(|run| run.time.as_nanos() as f64).collect();
     let (avg_ns, stddev_ns) = spread(&nanos);
     let names = |cpu: bool| -> Vec<&str> {
         let devices = engine.plan().devices.iter().map(|device| &device.info);
@@ -97,7 +109,7 @@ fn record(engine: &Engine, one: &Measured, rows: &[Row], args: &BenchArgs) -> Va
         "type_v": kv,
         "n_prompt": one.test.n_prompt,
         "n_gen": one.test.n_gen,
-        "n_depth": 0,
+        "n_depth": one.test.depth,
         "batch": one.test.batch,
         "avg_ns": avg_ns as u64,
         "stddev_ns": stddev_ns as u64,
@@ -105,6 +117,12 @@ fn record(engine: &Engine, one: &Measured, rows: &[Row], args: &BenchArgs) -> Va
         "stddev_ts": stddev_ts,
         "samples_ns": nanos.iter().map(|&ns| ns as u64).collect::<Vec<_>>(),
         "samples_ts": rates,
+        "host_us_per_token": one.host_us_per_token(),
+        "n_steps": one.runs.iter().map(|run| run.n_steps).sum::<u64>(),
+        "submissions": one.counted(|counted| counted.submissions),
+        "objects_created": one.counted(|counted| counted.objects_created),
+        "allocations": one.counted(|counted| counted.allocations),
+        "mappings": one.counted(|counted| counted.mappings),
         "policy": engine.plan().policy,
         "placements": rows,
         "fallbacks": engine.stats().fallbacks,
