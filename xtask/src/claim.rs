@@ -3,6 +3,7 @@
 //! Each subcommand starts programs and compares what they say; it holds no bound, which stands in the
 //! list of claims alone.
 
+mod compared;
 mod engines;
 mod runs;
 
@@ -51,6 +52,8 @@ enum What {
         #[arg(short, long, default_value_t = 2)]
         threads: u32,
     },
+    /// A figure of `cargo xtask compare` on a GPU
+    Compare(compared::Options),
     /// Exit status of a strict hybrid run on a machine without an NPU
     StrictExit,
     /// Failed tests among those of a package whose name contains FILTER
@@ -157,6 +160,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
             engines::perplexity(*model, on.side(*f32_activations)?, *chunks, None)?
         }
         What::Speed { phase, threads } => engines::speed(*phase, *threads)?,
+        What::Compare(options) => compared::figure(options)?,
         What::StrictExit => runs::strict_exit()?,
         What::Tests { package, filter, lavapipe } => runs::tests(package, filter, *lavapipe)?,
         What::Fuzz { minutes } => runs::fuzz(*minutes)?,

@@ -59,6 +59,14 @@ pub(crate) const LLAMA: Recipe = Recipe {
     packages: &["llama.cpp-tools", "llama.cpp-tools-extra"],
 };
 
+/// llama.cpp with its backend for GPUs, for comparisons of speed and for packs of them.
+pub(crate) const LLAMA_VULKAN: Recipe = Recipe {
+    name: "sid-vulkan",
+    purpose: "llama.cpp with its Vulkan backend, to compare with on a GPU",
+    packages: &["libggml0-backend-vulkan", "llama.cpp-tools", "llama.cpp-tools-extra"],
+    ..LLAMA
+};
+
 const STAMP: &str = ".biga-recipe";
 
 impl Recipe {
@@ -220,17 +228,18 @@ impl Libraries<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::{GRAPHICS, LLAMA};
+    use super::{GRAPHICS, LLAMA, LLAMA_VULKAN};
 
     #[test]
     fn stamps_tell_recipes_apart() {
         assert_ne!(GRAPHICS.stamp(), LLAMA.stamp());
+        assert_ne!(LLAMA.stamp(), LLAMA_VULKAN.stamp());
         assert_eq!(GRAPHICS.stamp().len(), 64);
     }
 
     #[test]
     fn packages_are_sorted_so_that_a_stamp_changes_only_with_the_set() {
-        for recipe in [GRAPHICS, LLAMA] {
+        for recipe in [GRAPHICS, LLAMA, LLAMA_VULKAN] {
             assert!(recipe.packages.is_sorted(), "{}", recipe.name);
         }
     }

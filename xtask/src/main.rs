@@ -24,6 +24,7 @@ mod tidy;
 
 mod claim;
 mod claims;
+mod compare;
 
 use std::process::ExitCode;
 
@@ -52,6 +53,8 @@ enum Command {
     Tidy,
     /// Run the claims of docs/src/claims.md again
     Claims(claims::Options),
+    /// Measure biga beside llama.cpp on the same files, or pack that for another machine
+    Compare(compare::Options),
     /// Measure one claim; the last line of standard output is its value as JSON
     Claim(claim::Options),
 }
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::Shaders(options) => shaders::run(&options),
         Command::Tidy => tidy::run(),
         Command::Claims(options) => claims::run(&options),
+        Command::Compare(options) => compare::run(&options),
         Command::Claim(options) => claim::run(&options),
     };
     match outcome {

@@ -25,6 +25,7 @@ use crate::{biga_command, process, test, workspace};
 /// Packages whose tests say something about another machine: those that run on its Vulkan device.
 const TESTED_ELSEWHERE: [&str; 2] = ["biga-tests", "biga-vulkan"];
 
+/// Size that a pack may have.
 const MOST_BYTES: u64 = 60 << 20;
 
 /// The pack that this program runs in, if it does.
@@ -37,12 +38,7 @@ pub(crate) fn folder() -> Option<PathBuf> {
 /// # Errors
 /// If the folder is in use, a program does not build or the pack is larger than 60 MiB.
 pub(super) fn write(folder: &Path, list: &Path, area: Option<&str>, claims: &[Claim]) -> Result<()> {
-    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!("{} is not empty", folder.display());
-    }
-    for part in ["bin", "lib", "tests/bin"] {
-        fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot create {}", folder.display()))?;
-    }
+    begin(folder, &["bin", "lib", "tests/bin"])?;
     process::run(workspace::cargo().args(["build", "--release", "--package", "xtask"]))?;
     let xtask = workspace::target_folder()?.join("release/xtask");
     for (program, name) in [(biga_command::build()?, "biga"), (xtask, "xtask")] {
@@ -55,12 +51,34 @@ pub(super) fn write(folder: &Path, list: &Path, area: Option<&str>, claims: &[Cl
     fs::copy(list, folder.join("claims.md"))?;
     pack_tests(folder, claims)?;
     write_script(folder, area)?;
+    println!("{}: {} claims, {:.1} MiB", folder.display(), claims.len(), end(folder)?);
+    Ok(())
+}
+
+/// Makes the folders of a new pack.
+///
+/// # Errors
+/// If the folder is in use or cannot be written to.
+pub(crate) fn begin(folder: &Path, parts: &[&str]) -> Result<()> {
+    if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
+        bail!("{} is not empty", folder.display());
+    }
+    for part in parts {
+        fs::create_dir_all(folder.join(part)).with_context(|| format!("cannot create {}", folder.display()))?;
+    }
+    Ok(())
+}
+
+/// The size of a finished pack in MiB.
+///
+/// # Errors
+/// If it is too large to travel.
+pub(crate) fn end(folder: &Path) -> Result<f64> {
     let size_bytes = size_of(folder)?;
     if size_bytes > MOST_BYTES {
         bail!("the pack has {size_bytes} bytes, at most {MOST_BYTES}");
     }
-    println!("{}: {} claims, {:.1} MiB", folder.display(), claims.len(), size_bytes as f64 / (1 << 20) as f64);
-    Ok(())
+    Ok(size_bytes as f64 / (1 << 20) as f64)
 }
 
 /// Copies the test executables that the claims name, and what they read.
@@ -85,7 +103,11 @@ fn pack_tests(folder: &Path, claims: &[Claim]) -> Result<()> {
     Ok(())
 }
 
-fn strip_into(program: &Path, to: &Path) -> Result<()> {
+/// Copies a program without its symbols.
+///
+/// # Errors
+/// If that fails.
+pub(crate) fn strip_into(program: &Path, to: &Path) -> Result<()> {
     process::stdout_of(Command::new("strip").arg("-o").arg(to).arg(program)).map(drop)
 }
 
@@ -114,8 +136,7 @@ fn write_script(folder: &Path, area: Option<&str>) -> Result<()> {
          fi\n\
          exec \"$BIGA_PACK/bin/xtask\" claims {area} --json \"$@\"\n"
     );
-    fs::write(folder.join("run.sh"), script)?;
-    process::stdout_of(Command::new("chmod").arg("755").arg(folder.join("run.sh")))?;
+    write_runnable(&folder.join("run.sh"), &script)?;
     fs::write(
         folder.join("README.txt"),
         "Run ./run.sh > results.json here, then `cargo xtask claims --from results.json` in the workspace.\n\
@@ -123,6 +144,15 @@ fn write_script(folder: &Path, area: Option<&str>) -> Result<()> {
          of its name in BIGA_TEST_VULKAN; claims without theirs say so.\n",
     )?;
     Ok(())
+}
+
+/// Writes a script that can be started.
+///
+/// # Errors
+/// If it cannot be written.
+pub(crate) fn write_runnable(path: &Path, script: &str) -> Result<()> {
+    fs::write(path, script).with_context(|| format!("cannot write {}", path.display()))?;
+    process::stdout_of(Command::new("chmod").arg("755").arg(path)).map(drop)
 }
 
 fn size_of(folder: &Path) -> Result<u64> {
