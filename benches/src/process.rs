@@ -181,9 +181,10 @@ fn read_timed(mut pipe: impl Read, start: Instant) -> Timed {
     Ok((bytes, Some(after)))
 }
 
-/// The end of a text, in one line.
+/// The end of a text, in one line; what is said several times in a row is said once.
 pub(crate) fn last_lines(text: &str, count: usize) -> String {
-    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    let mut lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines.dedup();
     lines[lines.len().saturating_sub(count)..].join(" / ")
 }
 
@@ -247,6 +248,7 @@ mod tests {
     #[test]
     fn the_end_of_a_text_is_one_line() {
         assert_eq!(last_lines("a\n\nb\nc\n", 2), "b / c");
+        assert_eq!(last_lines("a\nb\nb\nb\n", 2), "a / b");
         assert_eq!(last_lines("", 2), "");
     }
 }
