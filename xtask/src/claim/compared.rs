@@ -63,7 +63,6 @@ fn measure(options: &Options) -> Result<std::result::Result<PathBuf, String>> {
     }
     let output = process::stdout_of(Command::new(biga_command::build()?).args(["probe", "--json"]))?;
     let probe: Value = serde_json::from_str(&output).context("biga probe --json wrote no JSON")?;
-    let is_gpu = |device: &Value| matches!(device["kind"].as_str(), Some("integrated-gpu" | "discrete-gpu"));
     if !probe["devices"].as_array().into_iter().flatten().any(is_gpu) {
         let words = "no GPU here; cargo xtask compare --pack DIR makes a folder to run where one is, and --from reads \
                      its report.json";
@@ -79,12 +78,22 @@ fn measure(options: &Options) -> Result<std::result::Result<PathBuf, String>> {
     Ok(Ok(compare::results_folder()?.join("report.json")))
 }
 
+/// True for hardware: neither the CPU nor a driver that runs on it says anything about a GPU.
+fn is_gpu(device: &Value) -> bool {
+    matches!(device["kind"].as_str(), Some("integrated-gpu" | "discrete-gpu"))
+}
+
 fn without_depth(test: &str) -> Option<&str> {
     test.split_once("@d").map(|(base, _)| base)
 }
 
 /// The figure of the model, or the worst of all models that have it.
 fn find(report: &Value, options: &Options) -> Result<Finding> {
+    let device = &report["session"]["device"];
+    let device_name = device["name"].as_str().unwrap_or("unknown device");
+    if !is_gpu(device) {
+        return Ok(Finding::Unavailable(format!("the report is of {device_name}, which is no GPU")));
+    }
     let models = report["models"].as_array().context("the report has no models")?;
     let chosen = models.iter().filter(|model| options.model == "all" || model["model"] == options.model.as_str());
     let mut worst: Option<(f64, String)> = None;
@@ -100,9 +109,8 @@ fn find(report: &Value, options: &Options) -> Result<Finding> {
             Err(why) => missing.push(format!("{name}: {why}")),
         }
     }
-    let device = report["session"]["device"]["name"].as_str().unwrap_or("unknown device");
     match worst {
-        Some((value, words)) => Ok(Finding::Value(value, format!("{words}; {device}"))),
+        Some((value, words)) => Ok(Finding::Value(value, format!("{words}; {device_name}"))),
         None if missing.is_empty() => Ok(Finding::Unavailable(format!("{} was not measured", options.model))),
         None => Ok(Finding::Unavailable(missing.join("; "))),
     }
@@ -173,7 +181,7 @@ mod tests {
         let llama = json!({"median": 20.0, "least": 19.0, "most": 21.0, "n_samples": 5, "unavailable": null});
         let none = json!({"median": null, "n_samples": 0, "unavailable": "no llama-bench"});
         let row = |test: &str, biga: &Value, llama: &Value, ratio: Value| json!({"test": test, "biga": biga, "llama": llama, "ratio": ratio});
-        json!({"version": 1, "session": {"device": {"name": "G"}}, "models": [
+        json!({"version": 1, "session": {"device": {"name": "G", "kind": "discrete-gpu"}}, "models": [
             {"model": "a", "tests": [row("tg4", &biga(60.0, 9.0), &llama, json!(3.0)),
                                      row("tg4@d8", &biga(48.0, 9.0), &llama, json!(2.4))]},
             {"model": "b", "tests": [row("tg4", &biga(30.0, 12.0), &none, Value::Null)]}]})
@@ -206,6 +214,15 @@ mod tests {
         check("all", "tg4", Figure::HostUs, Ok(12.0));
         check("all", "tg4", Figure::Bandwidth, Ok(30.0));
         check("all", "tg4", Figure::Ratio, Ok(3.0));
+    }
+
+    #[test]
+    fn a_report_of_no_gpu_says_nothing() {
+        let mut report = report();
+        report["session"]["device"]["kind"] = json!("software-gpu");
+        let options = Options { model: "a".to_owned(), test: "tg4".to_owned(), figure: Figure::Ratio, from: None };
+        let Finding::Unavailable(why) = find(&report, &options).unwrap() else { panic!("a value of no GPU") };
+        assert!(why.contains('G') && why.contains("no GPU"), "{why}");
     }
 
     #[test]
