@@ -1,5 +1,5 @@
-//! The barriers of recorded segments: they suffice, none is superfluous, and each one is missed when it is
-//! taken away.
+//! The barriers of recorded segments: they suffice, none is superfluous, and where one is taken away the
+//! checker finds it.
 
 use biga::hal::{ByteRange, Dispatch};
 use biga_conformance::conflicts;

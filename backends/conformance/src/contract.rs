@@ -19,7 +19,7 @@ use biga_hal::{
 use crate::{
     Options, Report,
     data::{f32_bytes, f32_values},
-    rig::{StepCase, allocate, contents, filled, finish, step_bytes},
+    rig::{StepCase, WAIT, allocate, contents, filled, finish, step_bytes},
 };
 
 type Outcome = Result<(), String>;
@@ -278,7 +278,7 @@ fn fences(device: &dyn Device) -> Outcome {
         ensure(point.timeline.device() == device.info().id, "a fence of another device")?;
         ensure(point.value > last, format!("value {} after {last}", point.value))?;
         last = point.value;
-        point.wait(Duration::from_secs(60)).map_err(text)?;
+        point.wait(WAIT).map_err(text)?;
         ensure(point.timeline.value().map_err(text)? >= last, "a wait ended early")?;
         point.wait(Duration::ZERO).map_err(|error| format!("a point that was reached: {error}"))?;
     }
@@ -289,7 +289,7 @@ fn timeouts(device: &dyn Device) -> Outcome {
     let (a, b) = (filled(device, "a", &[0; 128]), filled(device, "b", &[0; 128]));
     let executable = adder(device, &a.map_err(text)?, &b.map_err(text)?, 1).map_err(text)?;
     let point = device.submit(&*executable, &[]).map_err(text)?;
-    point.wait(Duration::from_secs(60)).map_err(text)?;
+    point.wait(WAIT).map_err(text)?;
     match point.timeline.wait(point.value + 1000, Duration::from_millis(20)) {
         Err(Error::Timeout { expected, seen, .. }) if expected == point.value + 1000 && seen == point.value => Ok(()),
         other => Err(format!("{other:?}")),
@@ -306,7 +306,7 @@ fn order(device: &dyn Device) -> Outcome {
         device.submit(&*first, &[]).map_err(text)?;
         last = Some(device.submit(&*second, &[]).map_err(text)?);
     }
-    last.map_or(Ok(()), |point| point.wait(Duration::from_secs(60))).map_err(text)?;
+    last.map_or(Ok(()), |point| point.wait(WAIT)).map_err(text)?;
     sums(device, &a, 34.0)?;
     sums(device, &b, 55.0)?;
     // And within one segment.
@@ -324,7 +324,7 @@ fn other_device(reference: &dyn Device, device: &dyn Device) -> Outcome {
     let point = reference.submit(&*first, &[]).map_err(text)?;
     let mine = device.submit(&*second, &[point]).map_err(text)?;
     let again = reference.submit(&*first, std::slice::from_ref(&mine)).map_err(text)?;
-    again.wait(Duration::from_secs(60)).map_err(text)?;
+    again.wait(WAIT).map_err(text)?;
     ensure(mine.timeline.value().map_err(text)? >= mine.value, "the other device did not wait")?;
     sums(device, &a, 4.0)?;
     sums(reference, &theirs, 7.0)

@@ -13,8 +13,8 @@ use crate::{
     data::{Random, f32_bytes, f32_values, kv_values, matrix},
 };
 
-/// How long a submission may take: software devices on busy machines are slow.
-const WAIT: Duration = Duration::from_secs(120);
+/// Ends a hang. A driver on the CPU compiles a kernel when it first runs, on a busy machine for minutes.
+pub(crate) const WAIT: Duration = Duration::from_secs(1200);
 
 /// What fills rows that no kernel may touch.
 pub(crate) const UNTOUCHED: f32 = 1234.5;

@@ -172,6 +172,7 @@ pub(crate) fn example_facts() -> Facts {
         subgroup_size: 64,
         min_subgroup_size: 32,
         max_subgroup_size: 64,
+        max_workgroup_subgroups: 32,
         can_require_subgroup_size: true,
         dot_4x8_accelerated: Some(true),
         host_pointer_alignment: None,

@@ -12,6 +12,8 @@ pub(crate) struct Tuning {
     pub(crate) subgroup: u32,
     /// True for drivers that run on the CPU, where shared memory and barriers are dear.
     pub(crate) software: bool,
+    /// Subgroups of a workgroup.
+    pub(crate) max_subgroups: u32,
     /// Workgroups along each axis.
     pub(crate) max_grid: [u32; 3],
     /// Shared memory of a workgroup.
@@ -30,7 +32,13 @@ impl Tuning {
         let (min, max) = (facts.min_subgroup_size, facts.max_subgroup_size);
         let subgroup =
             if facts.can_require_subgroup_size && min <= 32 && 32 <= max { 32 } else { facts.subgroup_size.max(1) };
-        Tuning { subgroup, software, max_grid: facts.max_grid, max_shared_bytes: facts.max_shared_bytes }
+        Tuning {
+            subgroup,
+            software,
+            max_subgroups: facts.max_workgroup_subgroups,
+            max_grid: facts.max_grid,
+            max_shared_bytes: facts.max_shared_bytes,
+        }
     }
 
     /// Lanes of element-wise kernels.
@@ -40,7 +48,7 @@ impl Tuning {
 
     /// Lanes of kernels that sum over a row. One subgroup needs no shared memory.
     pub(crate) fn reduction_lanes(&self) -> u32 {
-        if self.software { self.subgroup } else { 256.max(self.subgroup) }
+        if self.software { self.subgroup } else { self.subgroup * self.most_subgroups() }
     }
 
     /// The kernel that reads a buffer for measuring, and its specialisation constants.
@@ -53,9 +61,13 @@ impl Tuning {
         if self.software {
             return self.subgroup;
         }
-        let subgroups = (256 / self.subgroup).max(1);
         let fits = self.max_shared_bytes / 2 / (4 * (head_dim + 2)).max(1);
-        self.subgroup * subgroups.min(fits).max(1)
+        self.subgroup * self.most_subgroups().min(fits).max(1)
+    }
+
+    /// Subgroups of the largest workgroups: 256 lanes, or what the device allows.
+    fn most_subgroups(&self) -> u32 {
+        (256 / self.subgroup).min(self.max_subgroups).max(1)
     }
 }
 
@@ -70,6 +82,20 @@ mod tests {
         assert_eq!(Tuning::new(&facts, Kernels::Auto).subgroup, 32);
         (facts.subgroup_size, facts.min_subgroup_size, facts.max_subgroup_size) = (8, 8, 8);
         assert_eq!(Tuning::new(&facts, Kernels::Auto).subgroup, 8);
+    }
+
+    #[test]
+    fn workgroups_have_as_many_subgroups_as_the_device_allows() {
+        let mut facts = example_facts();
+        let lanes = |facts| {
+            let tuning = Tuning::new(facts, Kernels::Gpu);
+            (tuning.reduction_lanes(), tuning.attention_lanes(64))
+        };
+        assert_eq!(lanes(&facts), (256, 256));
+        (facts.subgroup_size, facts.min_subgroup_size, facts.max_subgroup_size) = (4, 4, 4);
+        assert_eq!(lanes(&facts), (128, 128));
+        (facts.subgroup_size, facts.min_subgroup_size, facts.max_subgroup_size) = (128, 128, 128);
+        assert_eq!(lanes(&facts), (256, 256));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 mod pick;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use biga_cpu::{CpuBackend, CpuOptions};
 use biga_hal::{
@@ -122,6 +122,9 @@ impl Case {
     }
 }
 
+/// Ends a hang. A driver on the CPU compiles a kernel when it first runs, on a busy machine for minutes.
+const WAIT: Duration = Duration::from_secs(1200);
+
 const BLOCK_LEN: usize = 4;
 const MAX_BLOCKS: usize = 40;
 const SLOTS: usize = 3;
@@ -155,7 +158,7 @@ impl Rig {
     fn run(&self, segment: &Segment) {
         let executable = self.device.compile(segment).unwrap();
         let fence = self.device.submit(&*executable, &[]).unwrap();
-        fence.wait(std::time::Duration::from_secs(60)).unwrap();
+        fence.wait(WAIT).unwrap();
     }
 
     /// Runs the case; the whole output value, or the whole cache for an op without output.

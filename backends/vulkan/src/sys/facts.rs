@@ -10,6 +10,8 @@ use super::instance::PhysicalDevice;
 const KERNEL_SHARED_BYTES: u32 = 24 << 10;
 /// Lanes of the largest workgroup.
 const KERNEL_LANES: u32 = 256;
+/// Lanes of the largest workgroup that does not shrink with its subgroups, that of `matmul_tile`.
+const FIXED_LANES: u32 = 128;
 
 /// A memory heap.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,8 @@ pub(crate) struct Facts {
     pub(crate) subgroup_size: u32,
     pub(crate) min_subgroup_size: u32,
     pub(crate) max_subgroup_size: u32,
+    /// Subgroups of a workgroup whose subgroup size is required.
+    pub(crate) max_workgroup_subgroups: u32,
     pub(crate) can_require_subgroup_size: bool,
     pub(crate) dot_4x8_accelerated: Option<bool>,
     /// Alignment of imported host memory, where the import is offered.
@@ -99,6 +103,7 @@ impl PhysicalDevice {
             subgroup_size: 1,
             min_subgroup_size: 1,
             max_subgroup_size: 1,
+            max_workgroup_subgroups: 1,
             can_require_subgroup_size: false,
             dot_4x8_accelerated: None,
             host_pointer_alignment: None,
@@ -171,6 +176,7 @@ impl PhysicalDevice {
         facts.subgroup_size = v11.subgroup_size;
         facts.min_subgroup_size = v13.min_subgroup_size;
         facts.max_subgroup_size = v13.max_subgroup_size;
+        facts.max_workgroup_subgroups = v13.max_compute_workgroup_subgroups;
         facts.can_require_subgroup_size = v13.required_subgroup_size_stages.contains(vk::ShaderStageFlags::COMPUTE);
         facts.dot_4x8_accelerated = Some(v13.integer_dot_product4x8_bit_packed_signed_accelerated == vk::TRUE);
         facts.host_pointer_alignment = can_import.then_some(host.min_imported_host_pointer_alignment);
@@ -186,6 +192,9 @@ impl PhysicalDevice {
         // Kernels size shared arrays by the subgroup's size, so it has to be known before they run.
         if facts.min_subgroup_size != facts.max_subgroup_size && !facts.can_require_subgroup_size {
             facts.missing.push("a choice of the subgroup size in compute shaders");
+        }
+        if facts.min_subgroup_size.saturating_mul(facts.max_workgroup_subgroups) < FIXED_LANES {
+            facts.missing.push("workgroups of 128 in the smallest subgroups");
         }
     }
 
