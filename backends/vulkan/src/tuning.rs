@@ -74,7 +74,7 @@ impl Tuning {
 #[cfg(test)]
 mod tests {
     use super::{Kernels, Tuning};
-    use crate::probe::example_facts;
+    use crate::{probe::example_facts, sys::facts::Facts};
 
     #[test]
     fn a_width_of_32_is_taken_where_offered() {
@@ -87,7 +87,7 @@ mod tests {
     #[test]
     fn workgroups_have_as_many_subgroups_as_the_device_allows() {
         let mut facts = example_facts();
-        let lanes = |facts| {
+        let lanes = |facts: &Facts| {
             let tuning = Tuning::new(facts, Kernels::Gpu);
             (tuning.reduction_lanes(), tuning.attention_lanes(64))
         };
