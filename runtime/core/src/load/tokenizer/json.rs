@@ -108,6 +108,11 @@ fn load_checked(tokenizer: &[u8], config: &Config) -> Result<Tokenizer, Tokenize
     let (head, tail) = marks(&inner)?;
     let bos = id_of(&config.bos_token).or(head);
     let eos = id_of(&config.eos_token).or(tail);
+    for (what, id) in [("bos", bos), ("eos", eos)] {
+        if let Some(id) = id.filter(|&id| id as usize >= table.len()) {
+            return Err(TokenizerError::IdOutOfRange { what, id, n_tokens: table.len() });
+        }
+    }
     let adds_bos = config.add_bos_token.unwrap_or(head.is_some());
     let adds_eos = config.add_eos_token.unwrap_or(tail.is_some());
     // Its marks are known now, and what else it may do (repeat the text) no prompt needs.

@@ -97,6 +97,14 @@ fn templates_repeat_nothing_without_bound() {
 }
 
 #[test]
+fn marks_are_in_the_vocabulary() {
+    let marks = |sep: u32, cls: u32| json!({"type": "BertProcessing", "sep": ["b", sep], "cls": ["a", cls]});
+    check_refused("post_processor", marks(1, 3), "bos token id 3 is outside the vocabulary of 3 tokens");
+    check_refused("post_processor", marks(u32::MAX, 0), "eos token id 4294967295");
+    assert_eq!(load(&file("post_processor", marks(1, 0))).unwrap().encode("ab", false, true).unwrap(), [0, 2, 1]);
+}
+
+#[test]
 fn nesting_is_bounded() {
     let nested = (0..30).fold(json!({"type": "NFC"}), |part, _| json!({"type": "Sequence", "normalizers": [part]}));
     check_refused("normalizer", nested, "nests deeper than 24");
