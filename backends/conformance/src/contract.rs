@@ -13,7 +13,7 @@ use std::{
 
 use biga_hal::{
     Allocation, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferDesc, BufferSlice, DType, Device, DeviceId, Epoch,
-    Error, Executable, Heads, HostRange, Op, OpKind, RopeStyle, Rows, Segment, StepLayout, StepLimits,
+    Error, Executable, Heads, HostRange, Measurement, Op, OpKind, RopeStyle, Rows, Segment, StepLayout, StepLimits,
 };
 
 use crate::{
@@ -246,6 +246,7 @@ pub(crate) fn submission(reference: &dyn Device, device: &dyn Device, report: &m
     report.enter("an empty segment and an empty step run", empty(device));
     report.enter("a bucket without outputs computes none", no_outputs(device));
     report.enter("segments compile while another thread submits", compile_while_submitting(device));
+    report.enter("every rate is a positive number, and its progress ends at one", rates(device));
 }
 
 /// `a += b` over four rows of eight.
@@ -427,6 +428,16 @@ fn compile_while_submitting(device: &dyn Device) -> Outcome {
     let sum = f32_values(&contents(device, &a).map_err(text)?);
     let right = |&value: &f32| value % 65536.0 == f32::from(n_submitted);
     ensure(sum.iter().all(right), format!("{n_submitted} submissions of + 1 gave {:?}", &sum[..4]))
+}
+
+fn rates(device: &dyn Device) -> Outcome {
+    for what in Measurement::ALL {
+        let mut last = 0.0;
+        let rate = device.measure(what, &mut |done| last = done).map_err(text)?;
+        ensure(rate.is_finite() && rate > 0.0, format!("{what:?}: {rate}"))?;
+        ensure((last - 1.0_f64).abs() < 1e-9, format!("{what:?} stopped at {last}"))?;
+    }
+    Ok(())
 }
 
 /// Steps that no engine would write: each may be refused or clamped, but the device must live on and must

@@ -119,21 +119,3 @@ fn buffer(device: &CpuDevice, size_bytes: usize) -> Result<Buffer> {
     let size_bytes = size_bytes as u64;
     device.allocate(&BufferDesc { name: "measurement".into(), size_bytes, accessors: Accessors::default() })
 }
-
-#[cfg(test)]
-mod tests {
-    use biga_hal::{Device, device::Measurement};
-
-    use crate::{CpuBackend, CpuOptions};
-
-    #[test]
-    fn every_rate_is_a_positive_number_and_progress_ends_at_one() {
-        let device = CpuBackend::new(CpuOptions { threads: Some(2), ..CpuOptions::default() }).open_device().unwrap();
-        for what in Measurement::ALL {
-            let mut last = 0.0;
-            let rate = device.measure(what, &mut |done| last = done).unwrap();
-            assert!(rate.is_finite() && rate > 0.0, "{what:?}: {rate}");
-            assert!((last - 1.0).abs() < 1e-9, "{what:?} stopped at {last}");
-        }
-    }
-}

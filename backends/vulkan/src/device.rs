@@ -400,16 +400,20 @@ impl VulkanDevice {
         Ok(executable)
     }
 
-    /// Reads a buffer once with `groups` workgroups; for measuring.
-    pub(crate) fn record_reading(&self, from: &Buffer, to: &Buffer, groups: u32) -> Result<Recording> {
+    /// Reads a buffer `passes` times with `groups` workgroups, each of which leaves four bytes in `to` in each
+    /// pass; for measuring. Nothing waits between passes, so that the memory never idles.
+    pub(crate) fn record_reading(&self, from: &Buffer, to: &Buffer, passes: usize, groups: u32) -> Result<Recording> {
         let (from, to) = (self.own(from)?, self.own(to)?);
         let (kernel, constants) = self.tuning.reading();
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         let pipeline = pipelines.get(self.info.id, &self.logical, self.tuning.subgroup, kernel, &constants)?;
-        let (x, y) = (from.memory.address(), to.memory.address());
         let quads = u32::try_from(from.size_bytes / 16).unwrap_or(u32::MAX);
-        let push = vec![x as u32, (x >> 32) as u32, y as u32, (y >> 32) as u32, quads];
-        let commands = vec![Command::Launch { pipeline, push, grid: [groups, 1, 1] }];
+        let pass = |pass: usize| {
+            let (x, y) = (from.memory.address(), to.memory.address() + (pass * groups as usize * 4) as u64);
+            let push = vec![x as u32, (x >> 32) as u32, y as u32, (y >> 32) as u32, quads];
+            Command::Launch { pipeline: Arc::clone(&pipeline), push, grid: [groups, 1, 1] }
+        };
+        let commands = (0..passes).map(pass).collect();
         Recording::new(&self.logical, commands).map_err(|error| self.failed(error))
     }
 }

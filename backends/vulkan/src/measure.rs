@@ -1,8 +1,12 @@
 //! Measures a device: how fast it reads, computes, launches and answers.
 //!
-//! Each figure is the best of several runs: what the device can sustain, not what else the machine did.
+//! Each figure is the best of several runs: what the device can sustain, not what else the machine did. Reads
+//! and products are repeated within a submission until it takes [`RUN_S`], beside which its own cost is nothing.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use biga_hal::{
     Accessors, BoundOp, BoundWeight, Bucket, Buffer, BufferDesc, DType, Device, DeviceKind, Measurement, Op, OpKind,
@@ -11,9 +15,19 @@ use biga_hal::{
 
 use crate::{device::VulkanDevice, executable::VulkanExecutable};
 
-/// Bytes read: more than any cache holds.
-const READ_BYTES: u64 = 256 << 20;
-const RUNS: usize = 5;
+/// Bytes that a GPU reads in a pass: so many times its largest cache that what is left in there from the pass
+/// before does not count.
+const READ_BYTES: u64 = 2 << 30;
+/// The same where the CPU does the reading.
+const SOFTWARE_READ_BYTES: u64 = 256 << 20;
+/// Seconds that a submission of repetitions takes at least, unless [`MAX_REPEATS`] are over before.
+const RUN_S: f64 = 0.02;
+/// Most repetitions in a submission.
+const MAX_REPEATS: usize = 1024;
+/// How long one thing is run over and over.
+const BUDGET: Duration = Duration::from_millis(400);
+/// Runs that are made even if they take longer than that.
+const MIN_RUNS: usize = 2;
 /// Launches in one submission.
 const LAUNCHES: usize = 256;
 
@@ -31,27 +45,50 @@ fn buffer(device: &VulkanDevice, name: &str, size_bytes: u64) -> Result<Buffer> 
     device.allocate(&BufferDesc { name: format!("measure {name}"), size_bytes, accessors: Accessors::default() })
 }
 
-/// The shortest of several runs after one that warms up.
-fn best_of(progress: &mut dyn FnMut(f64), runs: usize, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
+/// The shortest run that there is time for after one that warms up.
+fn best_of(progress: &mut dyn FnMut(f64), budget: Duration, mut run: impl FnMut() -> Result<()>) -> Result<f64> {
     run()?;
-    let mut best = f64::INFINITY;
-    for i in 0..runs {
-        let start = Instant::now();
+    let (start, mut best, mut runs) = (Instant::now(), f64::INFINITY, 0);
+    while runs < MIN_RUNS || start.elapsed() < budget {
+        let before = Instant::now();
         run()?;
-        best = best.min(start.elapsed().as_secs_f64());
-        progress((i + 1) as f64 / runs as f64);
+        best = best.min(before.elapsed().as_secs_f64());
+        runs += 1;
+        if runs.is_power_of_two() {
+            progress((start.elapsed().as_secs_f64() / budget.as_secs_f64()).min(1.0));
+        }
     }
+    progress(1.0);
     Ok(best.max(1e-9))
+}
+
+/// Seconds of one repetition; `submit` returns a submission of so many.
+fn repeated<R: FnMut() -> Result<()>>(
+    progress: &mut dyn FnMut(f64),
+    submit: impl Fn(usize) -> Result<R>,
+) -> Result<f64> {
+    let once_s = best_of(&mut |_| (), BUDGET / 8, submit(1)?)?;
+    let repeats = ((RUN_S / once_s).ceil() as usize).clamp(1, MAX_REPEATS);
+    Ok(best_of(progress, BUDGET, submit(repeats)?)? / repeats as f64)
 }
 
 fn read_bandwidth(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
     let info = device.info();
-    let size_bytes = READ_BYTES.min(info.memory_bytes / 4).min(info.max_allocation_bytes) / 16 * 16;
+    let (wanted_bytes, groups) = match info.kind {
+        DeviceKind::SoftwareGpu => (SOFTWARE_READ_BYTES, 64),
+        _ => (READ_BYTES, 4096),
+    };
+    let size_bytes = wanted_bytes.min(info.memory_bytes / 8).min(info.max_allocation_bytes) / 16 * 16;
     let from = buffer(device, "read", size_bytes)?;
-    let groups = if info.kind == DeviceKind::SoftwareGpu { 64 } else { 4096 };
-    let to = buffer(device, "sums", u64::from(groups) * 4)?;
-    let recording = device.record_reading(&from, &to, groups)?;
-    let seconds = best_of(progress, RUNS, || device.run_recording(&recording))?;
+    let seconds = repeated(progress, |passes| {
+        let to = buffer(device, "sums", (passes * groups * 4) as u64)?;
+        let recording = device.record_reading(&from, &to, passes, groups as u32)?;
+        Ok(move || {
+            // The recording knows addresses alone.
+            let _held = &to;
+            device.run_recording(&recording)
+        })
+    })?;
     Ok(size_bytes as f64 / seconds)
 }
 
@@ -94,8 +131,10 @@ fn arithmetic(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f6
         weights: vec![BoundWeight { slice: weight.whole(), dtype: DType::Q8_0, rows: size, columns: size }],
         kv: None,
     };
-    let executable = compile(device, tokens, vec![bound])?;
-    let seconds = best_of(progress, RUNS, || run(device, &executable))?;
+    let seconds = repeated(progress, |products| {
+        let executable = compile(device, tokens, vec![bound.clone(); products])?;
+        Ok(move || run(device, &executable))
+    })?;
     Ok(2.0 * (size * size * tokens) as f64 / seconds)
 }
 
@@ -119,13 +158,13 @@ fn residuals(device: &VulkanDevice, count: usize) -> Result<VulkanExecutable> {
 fn launch(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
     let many = residuals(device, LAUNCHES)?;
     let one = residuals(device, 1)?;
-    let long = best_of(&mut |part| progress(part * 0.5), 4 * RUNS, || run(device, &many))?;
-    let short = best_of(&mut |part| progress(0.5 + part * 0.5), 4 * RUNS, || run(device, &one))?;
+    let long = best_of(&mut |part| progress(part * 0.5), BUDGET, || run(device, &many))?;
+    let short = best_of(&mut |part| progress(0.5 + part * 0.5), BUDGET, || run(device, &one))?;
     Ok(((long - short) / (LAUNCHES - 1) as f64).max(1e-9))
 }
 
 /// From a submission of nothing to its fence.
 fn submit(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
     let empty = compile(device, 1, Vec::new())?;
-    best_of(progress, 20 * RUNS, || run(device, &empty))
+    best_of(progress, BUDGET, || run(device, &empty))
 }
