@@ -7,9 +7,9 @@ use clap::builder::PossibleValuesParser;
 
 use crate::{
     engines::{Engine, Name, biga::Biga, llama::Llama},
+    libraries::Libraries,
     machine::{Device, Machine, Wanted},
     output::note,
-    process::Libraries,
     record::{EngineFacts, Session},
 };
 

@@ -25,6 +25,8 @@ mod test;
 
 mod process;
 
+mod libraries;
+
 mod machine;
 
 mod engines;

@@ -2,90 +2,13 @@
 
 use std::{
     io::{self, Read},
-    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, bail};
-
-/// Where programs find their libraries.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Libraries {
-    loader: Option<PathBuf>,
-    folders: Vec<PathBuf>,
-    /// llama.cpp looks for its backends in the current folder, among others.
-    backends: Option<PathBuf>,
-    programs: Vec<PathBuf>,
-}
-
-impl Libraries {
-    /// Of Debian roots, whose dynamic loader (the first one's) then runs every program, and of plain
-    /// folders. With neither, programs run as the system runs them.
-    ///
-    /// # Errors
-    /// If a folder is not there.
-    pub(crate) fn of(places: &[PathBuf]) -> Result<Libraries> {
-        let mut libraries = Libraries::default();
-        for place in places {
-            let place = std::path::absolute(place)?;
-            if !place.is_dir() {
-                bail!("no folder {}", place.display());
-            }
-            let folder = place.join("usr/lib/x86_64-linux-gnu");
-            if !folder.is_dir() {
-                libraries.folders.push(place);
-                continue;
-            }
-            let loader = place.join("usr/lib64/ld-linux-x86-64.so.2");
-            libraries.loader = libraries.loader.or(loader.is_file().then_some(loader));
-            libraries.backends = libraries.backends.or_else(|| backends(&folder.join("ggml")));
-            libraries.programs.push(place.join("usr/bin"));
-            let own = folder.join("llama");
-            libraries.folders.push(folder);
-            libraries.folders.extend(own.is_dir().then_some(own));
-        }
-        Ok(libraries)
-    }
-
-    /// A program of this name: in a root, in one of `folders`, or on PATH.
-    pub(crate) fn find(&self, name: &str, folders: &[PathBuf]) -> Option<PathBuf> {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        let places = folders.iter().chain(&self.programs).cloned().chain(std::env::split_paths(&path));
-        places.map(|folder| folder.join(name)).find(|program| program.is_file())
-    }
-
-    /// A command that runs the program on these libraries.
-    pub(crate) fn command(&self, program: &Path) -> Command {
-        let joined = self.folders.iter().map(|folder| folder.display().to_string()).collect::<Vec<_>>().join(":");
-        let mut command = match &self.loader {
-            Some(loader) => {
-                let mut command = Command::new(loader);
-                command.arg("--library-path").arg(joined).arg(program);
-                command
-            }
-            None => {
-                let mut command = Command::new(program);
-                if !joined.is_empty() {
-                    command.env("LD_LIBRARY_PATH", joined);
-                }
-                command
-            }
-        };
-        if let Some(folder) = &self.backends {
-            command.current_dir(folder);
-        }
-        command
-    }
-}
-
-/// The folder of llama.cpp's backends; its name carries the version of their interface.
-fn backends(folder: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
-    entries.filter(|path| path.is_dir()).max()
-}
+use anyhow::{Context, Result, anyhow, bail};
 
 /// No engine has more to say.
 const MAX_OUTPUT_BYTES: u64 = 64 << 20;
@@ -113,10 +36,15 @@ impl Output {
     }
 }
 
-/// Runs a command to its end; `None` if it was stopped because `limit` was over.
+/// How long a process that was killed, or its output after its end, may take to go. One that hangs in a GPU's
+/// driver may never go, and a process that it started itself may keep its output open.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs a command to its end; `None` if it was stopped because `limit` was over. Returns soon after the limit
+/// whatever the process does.
 ///
 /// # Errors
-/// If it cannot be started or read from.
+/// If it cannot be started or read from, or cannot be stopped.
 pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Option<Output>> {
     let start = Instant::now();
     let mut child = command
@@ -125,47 +53,48 @@ pub(crate) fn run(command: &mut Command, limit: Duration) -> Result<Option<Outpu
         .stderr(Stdio::piped())
         .spawn()
         .with_context(|| format!("cannot start {}", command.get_program().to_string_lossy()))?;
-    let (ended, end) = mpsc::channel();
-    let stdout = child.stdout.take().map(|pipe| {
-        thread::spawn(move || {
-            let read = read_timed(pipe, start);
-            // The receiver is gone once the limit is over.
-            let _ = ended.send(());
-            read
-        })
-    });
-    let stderr = child.stderr.take().map(|pipe| thread::spawn(move || read_timed(pipe, start)));
-    // Standard output ends with the process, or shortly before it.
-    let _ = end.recv_timeout(limit);
-    let status = wait(&mut child, start + limit)?;
-    let ((stdout, first_byte), (stderr, _)) = (collect(stdout)?, collect(stderr)?);
+    let stdout = child.stdout.take().map(|pipe| reading(pipe, start));
+    let stderr = child.stderr.take().map(|pipe| reading(pipe, start));
+    let Some(status) = wait(&mut child, start + limit)? else {
+        child.kill()?;
+        return match wait(&mut child, Instant::now() + GRACE)? {
+            Some(_) => Ok(None),
+            None => bail!("process {} took longer than {} s and cannot be ended", child.id(), limit.as_secs_f64()),
+        };
+    };
+    let ((stdout, first_byte), (stderr, _)) = (rest(stdout)?, rest(stderr)?);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    let output = |status| Output { status, stdout: text(stdout), stderr: text(stderr), first_byte };
-    Ok(status.map(output))
+    Ok(Some(Output { status, stdout: text(stdout), stderr: text(stderr), first_byte }))
 }
 
 /// What was read, and when its first byte came.
 type Timed = io::Result<(Vec<u8>, Option<Duration>)>;
 
-fn collect(thread: Option<thread::JoinHandle<Timed>>) -> Timed {
-    match thread {
-        Some(thread) => thread.join().unwrap_or_else(|_| Err(io::Error::other("a reading thread panicked"))),
-        None => Ok((Vec::new(), None)),
-    }
+/// Reads on a thread, which nobody waits for once time is over.
+fn reading(pipe: impl Read + Send + 'static, start: Instant) -> mpsc::Receiver<Timed> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || sender.send(read_timed(pipe, start)));
+    receiver
 }
 
-/// The status, or `None` after having ended it because time is over.
+/// What a process that is gone has left.
+fn rest(reading: Option<mpsc::Receiver<Timed>>) -> Result<(Vec<u8>, Option<Duration>)> {
+    let Some(reading) = reading else { return Ok((Vec::new(), None)) };
+    let read = reading.recv_timeout(GRACE).map_err(|_| anyhow!("the process has ended, its output has not"))?;
+    Ok(read?)
+}
+
+/// The status, or `None` if there is none by then.
 fn wait(child: &mut Child, until: Instant) -> Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
         if Instant::now() >= until {
-            child.kill()?;
-            child.wait()?;
             return Ok(None);
         }
-        thread::sleep(Duration::from_millis(5));
+        // Seldom, for a process that is being timed.
+        thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -190,7 +119,7 @@ pub(crate) fn last_lines(text: &str, count: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{Libraries, last_lines, run};
+    use super::{last_lines, run};
     use std::{
         process::Command,
         time::{Duration, Instant},
@@ -221,28 +150,12 @@ mod tests {
         let ended = run(&mut shell("echo one; exec sleep 600"), Duration::from_millis(100)).unwrap();
         assert!(ended.is_none());
         assert!(start.elapsed() < LONG, "it was waited for");
-    }
-
-    #[test]
-    fn roots_and_folders_are_told_apart() {
-        let folder = tempfile::tempdir().unwrap();
-        let root = folder.path().join("root");
-        std::fs::create_dir_all(root.join("usr/lib/x86_64-linux-gnu/ggml/backends7")).unwrap();
-        std::fs::create_dir_all(root.join("usr/lib64")).unwrap();
-        std::fs::create_dir_all(root.join("usr/bin")).unwrap();
-        std::fs::write(root.join("usr/lib64/ld-linux-x86-64.so.2"), "").unwrap();
-        std::fs::write(root.join("usr/bin/engine"), "").unwrap();
-        let plain = folder.path().join("plain");
-        std::fs::create_dir(&plain).unwrap();
-        let libraries = Libraries::of(&[root.clone(), plain.clone()]).unwrap();
-        let program = libraries.find("engine", &[]).unwrap();
-        let command = libraries.command(&program);
-        assert!(command.get_program().to_string_lossy().ends_with("ld-linux-x86-64.so.2"));
-        let words: Vec<String> = command.get_args().map(|word| word.to_string_lossy().into_owned()).collect();
-        assert_eq!(words[1], format!("{}:{}", root.join("usr/lib/x86_64-linux-gnu").display(), plain.display()));
-        assert!(command.get_current_dir().unwrap().ends_with("backends7"));
-        assert!(Libraries::of(&[folder.path().join("none")]).is_err());
-        assert_eq!(Libraries::default().command(&program).get_program(), program.as_os_str());
+        // One that it started keeps the output open.
+        let ended = run(&mut shell("sleep 600; echo done"), Duration::from_millis(100)).unwrap();
+        assert!(ended.is_none());
+        let words = run(&mut shell("sleep 600 & echo done"), LONG).unwrap_err().to_string();
+        assert!(words.contains("output"), "{words}");
+        assert!(start.elapsed() < LONG, "it was waited for");
     }
 
     #[test]

@@ -19,7 +19,7 @@ record='{"n_prompt":0,"n_gen":4,"n_depth":0,"batch":1,"samples_ts":[40],"type_k"
 case $1 in
   --version) echo 'biga 9' ;;
   probe) echo "{\"devices\":[$device],\"unavailable\":[]}" ;;
-  bench) echo biga >>"$CALLS"; echo "[$record]" ;;
+  bench) echo biga >>"$CALLS"; [ -z "$HANGS" ] || sleep 600; echo "[$record]" ;;
   run) echo biga-start >>"$CALLS"; echo hello ;;
 esac
 "#;
@@ -51,11 +51,16 @@ fn write(folder: &Path, name: &str, script: &str) {
 }
 
 fn compare(folder: &Path, arguments: &[&str], broken: bool) -> Output {
+    command(folder, arguments, broken).output().unwrap()
+}
+
+fn command(folder: &Path, arguments: &[&str], broken: bool) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_compare"));
     command.current_dir(folder).env("CALLS", folder.join("calls"));
     command.args(["run", "--biga", "biga", "--llama", ".", "--out", "out", "--json", "--models", "tiny-q4_0"]);
     command.env("BROKEN", if broken { "1" } else { "" });
-    command.args(arguments).output().unwrap()
+    command.args(arguments);
+    command
 }
 
 #[track_caller]
@@ -112,6 +117,20 @@ fn an_engine_that_fails_is_named_with_the_cause_and_not_asked_again() {
     assert_eq!(calls(folder).iter().filter(|call| *call == "biga-start").count(), 3);
     let log = fs::read_to_string(folder.join("out/engines.log")).unwrap();
     assert!(log.contains("out of luck"), "{log}");
+}
+
+#[test]
+fn an_engine_that_hangs_is_ended_and_the_others_figures_stay() {
+    let folder = stand();
+    let folder = folder.path();
+    let mut command = command(folder, &["--tests", "tg4,start", "--rounds", "1", "--process-seconds", "1"], false);
+    let report = report(&command.env("HANGS", "1").output().unwrap());
+    let tests = report["models"][0]["tests"].as_array().unwrap();
+    let row = |name: &str| tests.iter().find(|row| row["test"] == name).unwrap();
+    let why = row("tg4")["biga"]["unavailable"].as_str().unwrap();
+    assert!(why.contains("longer than 1 s"), "{why}");
+    assert_eq!(row("tg4")["llama"]["n_samples"], 1);
+    assert_eq!(row("start")["biga"]["n_samples"], 1);
 }
 
 #[test]

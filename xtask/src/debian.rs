@@ -59,11 +59,19 @@ pub(crate) const LLAMA: Recipe = Recipe {
     packages: &["llama.cpp-tools", "llama.cpp-tools-extra"],
 };
 
-/// llama.cpp with its backend for GPUs, for comparisons of speed and for packs of them.
+/// llama.cpp with its backend for GPUs, for comparisons of speed and for packs of them; and libraries that
+/// NVIDIA's driver is linked with but does not bring.
 pub(crate) const LLAMA_VULKAN: Recipe = Recipe {
     name: "sid-vulkan",
     purpose: "llama.cpp with its Vulkan backend, to compare with on a GPU",
-    packages: &["libggml0-backend-vulkan", "llama.cpp-tools", "llama.cpp-tools-extra"],
+    packages: &[
+        "libggml0-backend-vulkan",
+        "libglvnd0",
+        "libx11-6",
+        "libxext6",
+        "llama.cpp-tools",
+        "llama.cpp-tools-extra",
+    ],
     ..LLAMA
 };
 

@@ -16,13 +16,14 @@ use sha2::{Digest, Sha256};
 
 use super::{Engine, Job, Name, PROMPT, Sample, in_order, list, start_sample};
 use crate::{
+    libraries::Libraries,
     machine::{Device, Wanted},
-    process::{self, Libraries, Output},
+    process::{self, Output},
     test::{Group, START_CONTEXT, Test},
 };
 
 /// Probing and measuring one device take seconds.
-const PROBE_LIMIT: Duration = Duration::from_secs(120);
+const PROBE_LIMIT: Duration = Duration::from_secs(60);
 
 /// The program and its store of measurements.
 #[derive(Clone, Debug)]

@@ -7,8 +7,9 @@ use serde::Deserialize;
 
 use super::{Engine, Job, Name, PROMPT, Sample, in_order, list, start_sample};
 use crate::{
+    libraries::Libraries,
     machine::Device,
-    process::{self, Libraries, Output},
+    process::{self, Output},
     test::{Group, START_CONTEXT, Test},
 };
 

@@ -6,7 +6,8 @@
 //! DIR/README.txt    how to use it
 //! DIR/bin/          biga, compare
 //! DIR/root.tar.gz   of a Debian root what llama.cpp's tools need: they, their libraries and backends, the
-//!                   Vulkan loader, the dynamic loader, on which both engines then run
+//!                   Vulkan loader, libraries of X that drivers need, the dynamic loader; both engines run on
+//!                   these, and what they lack is looked for among the system's
 //! ```
 //! Models are not packed: they are shapes, and are generated there.
 
@@ -22,6 +23,8 @@ use anyhow::{Context, Result, bail};
 use crate::{biga_command, cache::Cache, claims::pack, debian, process};
 
 const TOOLS: [&str; 3] = ["llama-bench", "llama-batched-bench", "llama-completion"];
+/// Libraries that nothing here is linked with: the Vulkan loader, and what drivers of the other machine need.
+const OTHERS: [&str; 4] = ["libGLdispatch.so.0", "libX11.so.6", "libXext.so.6", "libvulkan.so.1"];
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 const LOADER: &str = "usr/lib64/ld-linux-x86-64.so.2";
 
@@ -58,7 +61,7 @@ fn needed(root: &Path) -> Result<BTreeSet<PathBuf>> {
     let mut programs: Vec<PathBuf> = TOOLS.iter().map(|tool| Path::new("usr/bin").join(tool)).collect();
     let backends = backends(root)?;
     programs.extend(backends);
-    programs.push(Path::new(LIBRARIES).join("libvulkan.so.1"));
+    programs.extend(OTHERS.iter().map(|library| Path::new(LIBRARIES).join(library)));
     let mut files = BTreeSet::from([PathBuf::from(LOADER)]);
     for program in programs {
         let listed =

@@ -2,8 +2,9 @@ use std::{os::unix::process::ExitStatusExt, path::PathBuf, process::ExitStatus, 
 
 use super::{Biga, Engine, Job};
 use crate::{
+    libraries::Libraries,
     machine::Device,
-    process::{Libraries, Output},
+    process::Output,
     test::{DEFAULT, Group, Test},
 };
 

@@ -3,8 +3,8 @@ use std::path::PathBuf;
 use super::{Llama, batch, matching_device, single};
 use crate::{
     engines::{Engine, Job, in_order},
+    libraries::Libraries,
     machine::Device,
-    process::Libraries,
     test::{DEFAULT, Group, Test},
 };
 
