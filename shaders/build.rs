@@ -32,6 +32,8 @@ const KERNELS: &[(&str, &[&str])] = &[
     ("residual", NONE),
     ("activate", NONE),
     ("select_outputs", NONE),
+    ("sample_parts", NONE),
+    ("sample", NONE),
     ("read_bandwidth", NONE),
 ];
 

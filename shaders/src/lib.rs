@@ -40,6 +40,10 @@ pub enum Kernel {
     Activate,
     /// Rows that want logits.
     SelectOutputs,
+    /// The best logit of each part of a row.
+    SampleParts,
+    /// The choice of a token, which begins the next step.
+    Sample,
     /// Reads a buffer, for measuring.
     ReadBandwidth,
 }
@@ -63,6 +67,8 @@ impl Kernel {
             Kernel::Residual => ("residual", None),
             Kernel::Activate => ("activate", None),
             Kernel::SelectOutputs => ("select_outputs", None),
+            Kernel::SampleParts => ("sample_parts", None),
+            Kernel::Sample => ("sample", None),
             Kernel::ReadBandwidth => ("read_bandwidth", None),
         }
     }
@@ -95,6 +101,8 @@ mod tests {
             Kernel::Residual,
             Kernel::Activate,
             Kernel::SelectOutputs,
+            Kernel::SampleParts,
+            Kernel::Sample,
             Kernel::ReadBandwidth,
         ];
         for format in DType::ALL {

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 
 pub mod counting;
 
+pub mod disguise;
+
 pub mod fixture;
 
 pub mod machine;

@@ -3,13 +3,11 @@
 use std::sync::{Arc, atomic::AtomicBool};
 
 use biga::{
-    hal::{
-        Backend, Buffer, BufferDesc, BufferSlice, Counters, DType, Device, DeviceId, DeviceInfo, DeviceKind, Epoch,
-        Error, Executable, FencePoint, Measurement, OpQuery, Result, Segment, Unavailable, Unsupported, WeightShape,
-    },
+    hal::{Backend, Device, DeviceId, DeviceInfo, DeviceKind, Error, Result, Unavailable},
     probe::{Machine, Measurements, measure},
 };
 use biga_cpu::{CpuBackend, CpuOptions};
+use biga_tests::disguise::{Disguise, Disguises};
 use biga_vulkan::VulkanBackend;
 
 /// A driver that lists a device and then fails to open it.
@@ -87,96 +85,11 @@ fn measured_rates_and_links_are_applied_to_the_same_devices() {
     }
 }
 
-/// A device that computes as the CPU does and is called a GPU. It may refuse others' memory.
-#[derive(Debug)]
-struct Disguised {
-    info: DeviceInfo,
-    inner: Arc<dyn Device>,
-    imports: bool,
-}
-
-impl Device for Disguised {
-    fn info(&self) -> &DeviceInfo {
-        &self.info
-    }
-    fn epoch(&self) -> Epoch {
-        self.inner.epoch()
-    }
-    fn supports(&self, query: &OpQuery<'_>) -> std::result::Result<(), Unsupported> {
-        self.inner.supports(query)
-    }
-    fn allocate(&self, desc: &BufferDesc) -> Result<Buffer> {
-        self.inner.allocate(desc)
-    }
-    fn import(&self, buffer: &Buffer) -> Result<Buffer> {
-        if self.imports {
-            return self.inner.import(buffer);
-        }
-        let name = buffer.allocation().name().to_owned();
-        Err(Error::NotImportable { device: self.info.id, buffer: name, cause: "made up".to_owned() })
-    }
-    fn weight_size_bytes(&self, shape: &WeightShape, dtype: DType) -> u64 {
-        self.inner.weight_size_bytes(shape, dtype)
-    }
-    fn load_weight(&self, shape: &WeightShape, dtype: DType, from: &[u8], to: &BufferSlice) -> Result<()> {
-        self.inner.load_weight(shape, dtype, from, to)
-    }
-    fn write(&self, destination: &BufferSlice, bytes: &[u8]) -> Result<()> {
-        self.inner.write(destination, bytes)
-    }
-    fn read(&self, source: &BufferSlice, bytes: &mut [u8]) -> Result<()> {
-        self.inner.read(source, bytes)
-    }
-    fn compile(&self, segment: &Segment) -> Result<Arc<dyn Executable>> {
-        self.inner.compile(segment)
-    }
-    fn submit(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<FencePoint> {
-        self.inner.submit(executable, waits)
-    }
-    fn measure(&self, _: Measurement, _: &mut dyn FnMut(f64)) -> Result<f64> {
-        Ok(1.0)
-    }
-    fn counters(&self) -> Counters {
-        self.inner.counters()
-    }
-    fn as_any(&self) -> &dyn std::any::Any {
-        self
-    }
-}
-
-/// Devices by kind and by whether they import.
-#[derive(Debug)]
-struct Disguises(Vec<(DeviceKind, bool)>);
-
-impl Backend for Disguises {
-    fn name(&self) -> &'static str {
-        "vulkan"
-    }
-
-    fn probe(&self) -> std::result::Result<Vec<DeviceInfo>, Unavailable> {
-        let cpu = CpuBackend::default().probe()?.remove(0);
-        let info = |(index, &(kind, _)): (usize, &(DeviceKind, bool))| DeviceInfo {
-            id: DeviceId { backend: "vulkan", index },
-            kind,
-            identity: format!("disguised {index}"),
-            ..cpu.clone()
-        };
-        Ok(self.0.iter().enumerate().map(info).collect())
-    }
-
-    fn open(&self, id: DeviceId) -> Result<Arc<dyn Device>> {
-        let cpu = CpuBackend::new(CpuOptions { threads: Some(1), ..CpuOptions::default() });
-        let listed = self.probe().map_err(|_| Error::NoSuchDevice(id))?;
-        let info = listed.into_iter().find(|info| info.id == id).ok_or(Error::NoSuchDevice(id))?;
-        let inner = cpu.open(DeviceId { backend: "cpu", index: 0 })?;
-        Ok(Arc::new(Disguised { info, inner, imports: self.0[id.index].1 }))
-    }
-}
-
 /// Whether two devices are found to share memory.
 fn check_shared(devices: [(DeviceKind, bool); 2], shared: bool) {
     let mut machine = Machine::new();
-    machine.register(Arc::new(Disguises(devices.to_vec())));
+    let disguise = |(kind, imports)| Disguise { kind, imports, ..Disguise::default() };
+    machine.register(Arc::new(Disguises(devices.map(disguise).to_vec())));
     let open = machine.open(&machine.probe()).unwrap();
     let measured = measure(&open, &AtomicBool::new(false), &mut |_| {}).unwrap();
     assert_eq!((measured.failures.as_slice(), measured.links.len()), (&[][..], 2), "{devices:?}");

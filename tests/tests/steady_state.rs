@@ -1,9 +1,11 @@
 //! Set up once: after warm-up, decoding allocates nothing, creates nothing and maps nothing, and an
 //! all-Vulkan plan needs one submission per token.
 
+use std::ops::ControlFlow;
+
 use biga::{
     Engine,
-    execute::{StepItem, Wanted},
+    execute::{DecodeItem, StepItem, Wanted},
     hal::Counters,
     sample::{Sampler, SamplingParams},
 };
@@ -46,6 +48,47 @@ fn decode(engine: &mut Engine) -> Cost {
     Cost { allocations, counters: counters.collect() }
 }
 
+/// The same on the device: nothing at all between two tokens but the submission and the wait.
+fn decode_on_device(engine: &mut Engine) -> Cost {
+    let sequence = engine.open_sequence().unwrap();
+    let item = DecodeItem { sequence, tokens: &[3], sampling: SamplingParams::GREEDY };
+    let mut marks = [0; 2];
+    let mut n = 0;
+    // More than are counted, so that steps are in flight at both ends.
+    let before = engine.stats();
+    let n_steps = N_WARM_UP + N_TOKENS + N_WARM_UP;
+    engine
+        .decode(&[item], n_steps, &mut |_| {
+            n += 1;
+            if n == N_WARM_UP {
+                marks[0] = n_allocations();
+            } else if n == N_WARM_UP + N_TOKENS {
+                marks[1] = n_allocations();
+            }
+            ControlFlow::Continue(())
+        })
+        .unwrap();
+    engine.close_sequence(sequence).unwrap();
+    let after = engine.stats();
+    assert_eq!(after.n_decode_steps - before.n_decode_steps, n_steps as u64);
+    let counters =
+        before.devices.into_iter().zip(after.devices).map(|((name, before), (_, after))| (name, before, after));
+    Cost { allocations: marks[1] - marks[0], counters: counters.collect() }
+}
+
+fn check_on_device(name: &str, setup: &Setup) {
+    let mut engine = setup.engine(&folder("gemma3")).unwrap();
+    let cost = decode_on_device(&mut engine);
+    assert_eq!(cost.allocations, 0, "{name}: heap allocations, tokens chosen on the device");
+    for (device, before, after) in cost.counters {
+        let n_steps = (N_WARM_UP + N_TOKENS + N_WARM_UP) as u64;
+        let submissions = if device.starts_with(name) { n_steps } else { 0 };
+        let expected = Counters { submissions: before.submissions + submissions, ..before };
+        assert_eq!(after, expected, "{name}: {device}");
+    }
+}
+
+/// One test, because allocations are counted for the whole process.
 #[test]
 fn steady_state_sets_nothing_up() {
     let mut setups = vec![("cpu", Setup::cpu(Kernels::Auto))];
@@ -54,6 +97,9 @@ fn steady_state_sets_nothing_up() {
         setups.push(("vulkan", vulkan));
     }
     for (name, setup) in setups {
+        if name != "mixed" {
+            check_on_device(name, &setup);
+        }
         let mut engine = setup.engine(&folder("gemma3")).unwrap();
         let cost = decode(&mut engine);
         println!("{name}: {} heap allocations in {N_TOKENS} tokens", cost.allocations);

@@ -4,3 +4,4 @@ pub(crate) mod attention;
 pub(crate) mod layer;
 pub(crate) mod products;
 pub(crate) mod rows;
+pub(crate) mod sample;

@@ -70,6 +70,8 @@ pub enum Group {
     AttentionPrefill,
     /// Residuals, activations, output selection.
     Elementwise,
+    /// The choice of tokens and the step that follows.
+    Sample,
     /// A whole layer with shared memory, prefill in chunks and decode.
     Layer,
     /// Allocation, copies, bounds.
@@ -83,7 +85,7 @@ pub enum Group {
 }
 
 /// Every group, in the order in which [`run`] runs them.
-pub const fn plan_of_tests() -> [Group; 14] {
+pub const fn plan_of_tests() -> [Group; 15] {
     [
         Group::Embed,
         Group::Norms,
@@ -94,6 +96,7 @@ pub const fn plan_of_tests() -> [Group; 14] {
         Group::AttentionDecode,
         Group::AttentionPrefill,
         Group::Elementwise,
+        Group::Sample,
         Group::Layer,
         Group::Memory,
         Group::Refusals,
@@ -116,6 +119,7 @@ pub fn run_group(group: Group, reference: &dyn Device, device: &dyn Device, opti
         Group::AttentionDecode => pair.run_all(cases::attention::decode(), &mut report),
         Group::AttentionPrefill => pair.run_all(cases::attention::prefill(), &mut report),
         Group::Elementwise => pair.run_all(cases::rows::elementwise(), &mut report),
+        Group::Sample => cases::sample::run(&pair, &mut report),
         Group::Layer => cases::layer::run(&pair, &mut report),
         Group::Memory => contract::memory(device, &mut report),
         Group::Refusals => contract::refusals(device, &mut report),
@@ -145,8 +149,8 @@ macro_rules! tests {
         $crate::tests!(@each $reference, $device, $options,
             embed Embed, norms Norms, products_one_row ProductsOneRow, products_many_rows ProductsManyRows,
             rope Rope, kv_append KvAppend, attention_decode AttentionDecode, attention_prefill AttentionPrefill,
-            elementwise Elementwise, layer Layer, memory Memory, refusals Refusals, submission Submission,
-            hostile_steps HostileSteps);
+            elementwise Elementwise, sample Sample, layer Layer, memory Memory, refusals Refusals,
+            submission Submission, hostile_steps HostileSteps);
     };
     (@each $reference:expr, $device:expr, $options:expr, $($name:ident $group:ident),+) => {
         $(

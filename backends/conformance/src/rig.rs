@@ -299,6 +299,7 @@ pub(crate) fn step_bytes(
         n_tokens: step.n_tokens() as u32,
         n_sequences: step.runs.len() as u32,
         n_outputs: step.outputs.len() as u32,
+        ..StepHeader::default()
     };
     bytes[..StepHeader::SIZE_BYTES].copy_from_slice(&header.to_bytes());
     let mut put = |offset: usize, words: &mut dyn Iterator<Item = u32>| {

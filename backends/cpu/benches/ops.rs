@@ -131,7 +131,7 @@ impl<'a> Model<'a> {
     fn set_step(&self, start: usize) {
         let n = self.bucket.tokens as u32;
         let mut bytes = vec![0; self.layout.size_bytes];
-        let header = StepHeader { n_tokens: n, n_sequences: 1, n_outputs: 1 };
+        let header = StepHeader { n_tokens: n, n_sequences: 1, n_outputs: 1, ..StepHeader::default() };
         bytes[..16].copy_from_slice(&header.to_bytes());
         for i in 0..n {
             let at = |offset: usize| offset + 4 * i as usize;

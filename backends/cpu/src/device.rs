@@ -10,7 +10,7 @@ use std::{
 
 use biga_hal::{
     Backend, Buffer, BufferDesc, BufferSlice, Counters, DType, Device, DeviceId, DeviceInfo, Epoch, Error, Executable,
-    FencePoint, HostRange, OpKind, OpQuery, Result, Segment, Unavailable, Unsupported, WeightRole, WeightShape,
+    FencePoint, HostRange, OpQuery, Result, Segment, Unavailable, Unsupported, WeightRole, WeightShape,
     device::Measurement,
 };
 
@@ -231,9 +231,6 @@ pub(crate) fn supports(query: &OpQuery<'_>) -> std::result::Result<(), Unsupport
     let refuse = |cause: String| Err(Unsupported { op: query.kind.name(), device: DEVICE, cause });
     if let Some(cause) = query.kind.bad_dimension() {
         return refuse(cause);
-    }
-    if let OpKind::Sample { .. } = query.kind {
-        return refuse("sampling runs on the host".into());
     }
     let shapes = query.kind.weights();
     if shapes.len() != query.weights.len() {

@@ -106,6 +106,8 @@ pub(crate) enum Call {
     Activate { x: Value, ff: usize, activation: Activation, y: Value },
     /// Rows that want logits.
     Select { x: Value, y: Value },
+    /// Choice of the tokens that follow; the address is that of the results ring.
+    Sample { x: Value, ring: usize },
 }
 
 /// A call and what the team needs to share it.

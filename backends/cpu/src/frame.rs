@@ -43,6 +43,10 @@ pub(crate) struct Frame {
     pub(crate) n_tokens: usize,
     /// Rows that want logits.
     pub(crate) n_outputs: usize,
+    /// Distinct sequences.
+    pub(crate) n_sequences: u32,
+    /// The step's number.
+    pub(crate) number: u32,
     /// `[n_tokens]`
     pub(crate) tokens: Vec<u32>,
     /// `[n_tokens]`
@@ -104,6 +108,7 @@ impl Frame {
         self.n_tokens = count("token count", header[0], needs.bucket.tokens)?;
         count("sequence count", header[1], needs.bucket.sequences)?;
         self.n_outputs = count("output count", header[2], needs.bucket.outputs)?;
+        (self.n_sequences, self.number) = (header[1], header[3]);
         source.words(needs.layout.tokens, &mut self.tokens[..self.n_tokens]);
         source.words(needs.layout.positions, &mut self.positions[..self.n_tokens]);
         source.words(needs.layout.slots, &mut self.slots[..self.n_tokens]);

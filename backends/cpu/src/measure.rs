@@ -89,7 +89,7 @@ impl<'a> Bench<'a> {
         let step_layout = StepLayout::new(limits)?;
         let step = buffer(device, step_layout.size_bytes)?.whole();
         let n_tokens = u32::try_from(tokens).unwrap_or(0);
-        let header = StepHeader { n_tokens, n_sequences: 1, n_outputs: 0 };
+        let header = StepHeader { n_tokens, n_sequences: 1, n_outputs: 0, ..StepHeader::default() };
         device.write(&step.slice(0, StepHeader::SIZE_BYTES as u64)?, &header.to_bytes())?;
         let bucket = Bucket { tokens, sequences: 1, outputs: 0 };
         let segment = Segment { name: "measurement".into(), bucket, ops, step, step_layout };

@@ -29,7 +29,7 @@ fn product(device: &CpuDevice, dtype: DType, weight: &[u8], rows: usize, x: &[f3
     let limits = StepLimits { max_tokens: n_tokens, max_outputs: 0, max_slots: 0, max_blocks: 0, n_tables: 0 };
     let step_layout = StepLayout::new(limits).expect("a small step");
     let mut step = vec![0; step_layout.size_bytes];
-    let header = StepHeader { n_tokens: n_tokens as u32, n_sequences: 1, n_outputs: 0 };
+    let header = StepHeader { n_tokens: n_tokens as u32, n_sequences: 1, n_outputs: 0, ..StepHeader::default() };
     step[..StepHeader::SIZE_BYTES].copy_from_slice(&header.to_bytes());
     let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
     let output = filled(device, &vec![0; rows * n_tokens * 4]);

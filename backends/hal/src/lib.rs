@@ -18,6 +18,8 @@ pub mod buffer;
 
 pub mod segment;
 
+pub mod sample;
+
 pub mod step;
 
 pub mod fence;
@@ -34,5 +36,6 @@ pub use dtype::DType;
 pub use error::{Error, Result, Unsupported};
 pub use fence::{FencePoint, STEP_TIMEOUT, Timeline};
 pub use op::{Activation, Heads, Op, OpClass, OpKind, OpQuery, RopeStyle, Rows, WeightRole, WeightShape};
+pub use sample::{SampleResult, SampleRow};
 pub use segment::{BoundKv, BoundOp, BoundWeight, Bucket, ByteRange, Dispatch, Executable, Segment};
 pub use step::{StepHeader, StepLayout, StepLimits};

@@ -191,7 +191,8 @@ pub enum OpKind {
         /// `cap * tanh(logit / cap)`, where set.
         softcap: Option<f32>,
     },
-    /// Chooses a token id per output row.
+    /// Chooses the token that follows each output row and makes the step buffer the step that decodes it, as
+    /// [`crate::step`] says. Leaves no value: its output is the results ring.
     Sample {
         /// Columns of the logits.
         vocab: usize,

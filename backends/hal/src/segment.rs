@@ -84,7 +84,8 @@ pub struct BoundOp {
     pub rows: Rows,
     /// Input values, `[bucket rows, width]` f32 each.
     pub inputs: Vec<BufferSlice>,
-    /// Output value; may be the same memory as the input named by [`crate::OpKind::in_place_input`].
+    /// Output value; may be the same memory as the input named by [`crate::OpKind::in_place_input`]. For
+    /// [`crate::OpKind::Sample`] the results ring, [`StepLayout::ring_bytes`] long.
     pub output: Option<BufferSlice>,
     /// Weights in the op's order.
     pub weights: Vec<BoundWeight>,

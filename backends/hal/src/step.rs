@@ -6,17 +6,34 @@
 //!
 //! ```text
 //! offset                  type               content
-//! 0                       u32 × 4            n_tokens, n_sequences, n_outputs, reserved
+//! 0                       u32 × 4            n_tokens, n_sequences, n_outputs, number
 //! tokens                  u32 [max_tokens]   token ids
 //! positions               u32 [max_tokens]   position of each token in its sequence
 //! slots                   u32 [max_tokens]   sequence slot of each token: the row in the block tables
 //! outputs                 u32 [max_outputs]  token rows that want logits
+//! sampling                u32 [max_outputs, 8]   how the token that follows each output row is chosen
 //! tables                  u64 [n_tables, max_slots, max_blocks]   device addresses of KV blocks
 //! ```
 //!
 //! Sections start at multiples of 16 bytes. Little-endian.
+//!
+//! # Steps that feed the next one
+//!
+//! [`crate::OpKind::Sample`] chooses the token that follows each output row, and writes it to two places.
+//! One is the results ring, memory of its own that the host reads; an entry's number tells which step
+//! wrote it:
+//!
+//! ```text
+//! offset                  type               content
+//! 0                       u32 [RING, max_outputs, 2]   by `number % RING` and row: token, number
+//! ```
+//!
+//! The other is the step buffer itself, which becomes the step that decodes these tokens: `tokens[i]` is
+//! row i's token, `positions[i]` one more than its row's, `slots[i]` its row's, `outputs[i]` is i, and of the
+//! header `n_tokens` becomes `n_outputs` and `number` one more. So the same recording can be submitted again
+//! with nothing written in between, but for the block tables where a sequence enters a new block.
 
-use crate::{Error, Result};
+use crate::{Error, Result, SampleResult, SampleRow};
 
 /// The most that any step of an engine holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +59,8 @@ pub struct StepHeader {
     pub n_sequences: u32,
     /// Rows that want logits.
     pub n_outputs: u32,
+    /// Tells the step's results from those of other steps; nothing to steps that sample nothing.
+    pub number: u32,
 }
 
 impl StepHeader {
@@ -54,6 +73,7 @@ impl StepHeader {
         bytes[0..4].copy_from_slice(&self.n_tokens.to_le_bytes());
         bytes[4..8].copy_from_slice(&self.n_sequences.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.n_outputs.to_le_bytes());
+        bytes[12..16].copy_from_slice(&self.number.to_le_bytes());
         bytes
     }
 }
@@ -71,6 +91,8 @@ pub struct StepLayout {
     pub slots: usize,
     /// Of the output rows.
     pub outputs: usize,
+    /// Of the sampling parameters, [`crate::SampleRow::SIZE_BYTES`] each.
+    pub sampling: usize,
     /// Of the first block table.
     pub tables: usize,
     /// Of the whole buffer.
@@ -99,9 +121,28 @@ impl StepLayout {
         let positions = section(Some(limits.max_tokens), 4)?;
         let slots = section(Some(limits.max_tokens), 4)?;
         let outputs = section(Some(limits.max_outputs), 4)?;
+        let sampling = section(Some(limits.max_outputs), SampleRow::SIZE_BYTES)?;
         let entries = limits.n_tables.checked_mul(limits.max_slots).and_then(|n| n.checked_mul(limits.max_blocks));
         let tables = section(entries, 8)?;
-        Ok(StepLayout { limits, tokens, positions, slots, outputs, tables, size_bytes: end })
+        Ok(StepLayout { limits, tokens, positions, slots, outputs, sampling, tables, size_bytes: end })
+    }
+
+    /// Steps whose results the ring holds: more than may be in flight at once.
+    pub const RING: usize = 8;
+
+    /// Bytes of one step's results.
+    pub fn result_bytes(&self) -> usize {
+        self.limits.max_outputs * SampleResult::SIZE_BYTES
+    }
+
+    /// Bytes of the results ring.
+    pub fn ring_bytes(&self) -> usize {
+        StepLayout::RING * self.result_bytes()
+    }
+
+    /// Byte offset of the results of the step with this number in the ring.
+    pub fn results(&self, number: u32) -> usize {
+        number as usize % StepLayout::RING * self.result_bytes()
     }
 
     /// Byte offset of the row of `slot` in block table `table`.
@@ -124,9 +165,10 @@ mod tests {
         let limits = StepLimits { max_tokens: 5, max_outputs: 3, max_slots: 2, max_blocks: 7, n_tables: 2 };
         let layout = StepLayout::new(limits).unwrap();
         assert_eq!((layout.tokens, layout.positions, layout.slots), (16, 48, 80));
-        assert_eq!((layout.outputs, layout.tables), (112, 128));
-        assert_eq!(layout.table_row(1, 1), 128 + 3 * 56);
-        assert_eq!(layout.size_bytes, 128 + 224);
+        assert_eq!((layout.outputs, layout.sampling, layout.tables), (112, 128, 224));
+        assert_eq!(layout.table_row(1, 1), 224 + 3 * 56);
+        assert_eq!(layout.size_bytes, 224 + 224);
+        assert_eq!((layout.results(9), layout.ring_bytes()), (24, 8 * 24));
     }
 
     #[test]

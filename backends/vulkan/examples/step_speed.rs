@@ -47,7 +47,8 @@ impl Bench {
         let block_bytes = LAYERS * 2 * HEADS.kv_width() * BLOCK_LEN * 2;
         let slab = Bench::buffer(&*device, (block_bytes * MAX_BLOCKS) as u64)?;
         let write = |at: usize, bytes: &[u8]| device.write(&step.slice(at as u64, bytes.len() as u64)?, bytes);
-        let header = StepHeader { n_tokens: tokens as u32, n_sequences: 1, n_outputs: outputs as u32 };
+        let header =
+            StepHeader { n_tokens: tokens as u32, n_sequences: 1, n_outputs: outputs as u32, ..StepHeader::default() };
         write(0, &header.to_bytes())?;
         let positions: Vec<u8> = (0..tokens).flat_map(|t| ((position + t) as u32).to_le_bytes()).collect();
         write(layout.positions, &positions)?;

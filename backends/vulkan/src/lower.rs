@@ -10,9 +10,9 @@ mod check;
 
 mod product;
 
-pub(crate) use product::scratch_bytes;
-
 mod push;
+
+mod sample;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +56,11 @@ pub(crate) fn constant_tables(segment: &Segment) -> Vec<Arc<[f32]>> {
         }
     }
     tables
+}
+
+/// The scratch that the launches of a segment need, if they need any.
+pub(crate) fn scratch_bytes(segment: &Segment, tuning: &Tuning) -> u64 {
+    product::scratch_bytes(segment, tuning).max(sample::scratch_bytes(segment))
 }
 
 /// Lowers a segment. `constants` gives the address of each table of [`constant_tables`], `scratch` that of
@@ -188,6 +193,7 @@ impl Lowering<'_> {
             OpKind::Down { width, .. } => self.products(out, &[width], false, None)?,
             OpKind::SelectOutputs { width } => out.push(self.select(width)?),
             OpKind::Head { vocab, softcap, .. } => self.products(out, &[vocab], false, softcap)?,
+            OpKind::Sample { vocab } => self.sample(out, vocab)?,
             _ => return Err(self.invalid("no kernel for this op")),
         }
         Ok(())

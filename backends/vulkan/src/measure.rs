@@ -97,7 +97,12 @@ fn step(device: &VulkanDevice, tokens: usize) -> Result<(Buffer, StepLayout)> {
     let limits = StepLimits { max_tokens: tokens, max_outputs: 1, max_slots: 1, max_blocks: 1, n_tables: 1 };
     let layout = StepLayout::new(limits)?;
     let step = buffer(device, "step", layout.size_bytes as u64)?;
-    let header = StepHeader { n_tokens: u32::try_from(tokens).unwrap_or(u32::MAX), n_sequences: 1, n_outputs: 0 };
+    let header = StepHeader {
+        n_tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+        n_sequences: 1,
+        n_outputs: 0,
+        ..StepHeader::default()
+    };
     device.write(&step.slice(0, StepHeader::SIZE_BYTES as u64)?, &header.to_bytes())?;
     Ok((step, layout))
 }

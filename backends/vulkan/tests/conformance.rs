@@ -35,10 +35,10 @@ macro_rules! groups {
 groups!(gpu_kernels, Gpu:
     embed Embed, norms Norms, products_one_row ProductsOneRow, products_many_rows ProductsManyRows,
     rope Rope, kv_append KvAppend, attention_decode AttentionDecode, attention_prefill AttentionPrefill,
-    elementwise Elementwise, layer Layer, memory Memory, refusals Refusals, submission Submission,
+    elementwise Elementwise, sample Sample, layer Layer, memory Memory, refusals Refusals, submission Submission,
     hostile_steps HostileSteps);
 
 // What does not depend on the choice of kernels ran above.
 groups!(software_kernels, Software:
     norms Norms, products_one_row ProductsOneRow, products_many_rows ProductsManyRows,
-    attention_decode AttentionDecode, attention_prefill AttentionPrefill, layer Layer, hostile_steps HostileSteps);
+    attention_decode AttentionDecode, attention_prefill AttentionPrefill, sample Sample, layer Layer, hostile_steps HostileSteps);

@@ -209,8 +209,12 @@ impl Rig {
             step_layout: layout,
         };
         let set_step = |tokens: &[u32], positions: &[u32], slots: &[u32], outputs: &[u32]| {
-            let header =
-                StepHeader { n_tokens: positions.len() as u32, n_sequences: 1, n_outputs: outputs.len() as u32 };
+            let header = StepHeader {
+                n_tokens: positions.len() as u32,
+                n_sequences: 1,
+                n_outputs: outputs.len() as u32,
+                ..StepHeader::default()
+            };
             self.fill(&step, 0, &header.to_bytes());
             for (at, words) in [
                 (layout.tokens, tokens),
@@ -518,7 +522,11 @@ fn host_memory_is_read_where_it_lies() {
         let limits = StepLimits { max_tokens: 2, max_outputs: 1, max_slots: 1, max_blocks: 1, n_tables: 1 };
         let step_layout = StepLayout::new(limits).unwrap();
         let step = rig.buffer("step", step_layout.size_bytes);
-        rig.fill(&step, 0, &StepHeader { n_tokens: 2, n_sequences: 1, n_outputs: 0 }.to_bytes());
+        rig.fill(
+            &step,
+            0,
+            &StepHeader { n_tokens: 2, n_sequences: 1, n_outputs: 0, ..StepHeader::default() }.to_bytes(),
+        );
         let ones = rig.floats(&[1.0; 128]);
         let output = rig.buffer("output", 512);
         let op = BoundOp {

@@ -158,7 +158,7 @@ pub(crate) struct BenchArgs {
     #[arg(short = 'p', long, value_name = "TOKENS", value_delimiter = ',', default_value = "512",
         value_parser = whole::<usize>)]
     pub(crate) n_prompt: Vec<usize>,
-    /// Tokens to decode, 0 for none.
+    /// Tokens to decode, each the best one after the last, 0 for none.
     #[arg(short = 'n', long, value_name = "TOKENS", value_delimiter = ',', default_value = "128",
         value_parser = whole::<usize>)]
     pub(crate) n_gen: Vec<usize>,

@@ -1,8 +1,10 @@
 //! `biga bench`: the table that llama-bench users know, and where each op ran.
 //!
 //! `ppN` runs a prompt of N tokens, `tgN` decodes N tokens in each of `batch` sequences at once, both after
-//! `-d` tokens that are not timed. Tokens are pseudo-random, as in llama-bench: speed does not depend on
-//! them, and no sampling is timed. Each test runs once uncounted, then `-r` times.
+//! `-d` tokens that are not timed. Prompts are pseudo-random, as in llama-bench: speed does not depend on
+//! them. Decoding does what `biga run --temp 0` does: each step feeds the best token after the last, which the
+//! device chooses in the same submission. Where the plan has no such device, tokens are pseudo-random and
+//! nothing is sampled. Each test runs once uncounted, then `-r` times.
 
 mod measure;
 mod report;

@@ -67,6 +67,7 @@ fn speeds(generated: &Generated) -> String {
         generated.token_ids.len(),
         rate(generated.decode_tokens_per_s())
     );
+    let _ = writeln!(text, "{:<14} {}", "sampled", generated.sampled_on);
     text
 }
 

@@ -44,6 +44,8 @@ pub(crate) struct CompiledPhase {
     pub(crate) phase: Phase,
     pub(crate) bucket: Bucket,
     pub(crate) segments: Vec<CompiledSegment>,
+    /// The whole step with the choice of tokens, where one device runs all of it.
+    pub(crate) sampled: Option<SampledStep>,
     /// Logits, `[bucket.outputs, vocab]`, where the host reads them.
     pub(crate) logits: BufferSlice,
     /// Index of the device that writes the logits.
@@ -56,6 +58,13 @@ pub(crate) struct CompiledSegment {
     pub(crate) device: usize,
     pub(crate) executable: Arc<dyn Executable>,
     pub(crate) copies: Vec<HostCopy>,
+}
+
+/// A step that chooses the tokens that follow and becomes the step that decodes them.
+#[derive(Debug)]
+pub(crate) struct SampledStep {
+    pub(crate) device: usize,
+    pub(crate) executable: Arc<dyn Executable>,
 }
 
 /// A value that the host copies between two devices that share no memory.
@@ -105,6 +114,11 @@ impl Engine {
             .enumerate()
             .map(|(index, device)| runs(index).then(|| step_buffer(&**device, &layout)).transpose())
             .collect::<Result<Vec<_>>>()?;
+        let rings = devices
+            .iter()
+            .enumerate()
+            .map(|(index, device)| runs(index).then(|| ring_buffer(&**device, &layout)).transpose())
+            .collect::<Result<Vec<_>>>()?;
         let context = bind::Context {
             plan: &plan,
             graph: &model.graph,
@@ -113,11 +127,13 @@ impl Engine {
             arenas: &arenas,
             kv: &kv_memory,
             step_buffers: &step_buffers,
+            rings: &rings,
             layout,
         };
         let phases = (0..plan.phases.len()).map(|phase| context.compile(phase)).collect::<Result<Vec<_>>>()?;
         let vocab = model.config.vocab;
-        let step = StepState::new(layout, step_buffers, devices.len(), phases.len(), vocab, copy_bytes(&phases))?;
+        let buffers = (step_buffers, rings);
+        let step = StepState::new(layout, buffers, devices.len(), phases.len(), vocab, copy_bytes(&phases))?;
         Ok(Engine { plan, model, devices, phases, kv, kv_memory, step, _weights: weights, _arenas: arenas })
     }
 
@@ -126,9 +142,13 @@ impl Engine {
         &self.plan
     }
 
-    /// Its compiled segments: phase by phase as in the plan, each phase in the order of submission.
+    /// Its compiled segments: phase by phase as in the plan, each phase in the order of submission, and behind
+    /// them the phase's step that chooses tokens, if one device runs all of it.
     pub fn executables(&self) -> impl Iterator<Item = &dyn Executable> {
-        self.phases.iter().flat_map(|phase| &phase.segments).map(|segment| &*segment.executable)
+        self.phases.iter().flat_map(|phase| {
+            let sampled = phase.sampled.iter().map(|step| &*step.executable);
+            phase.segments.iter().map(|segment| &*segment.executable).chain(sampled)
+        })
     }
 
     /// The model that it runs.
@@ -157,6 +177,12 @@ fn step_buffer(device: &dyn Device, layout: &StepLayout) -> Result<BufferSlice> 
     let accessors = Accessors { host: Some(Access::Write), devices: Vec::new() };
     let size_bytes = layout.size_bytes as u64;
     Ok(device.allocate(&BufferDesc { name: "step".to_owned(), size_bytes, accessors })?.whole())
+}
+
+fn ring_buffer(device: &dyn Device, layout: &StepLayout) -> Result<BufferSlice> {
+    let accessors = Accessors { host: Some(Access::Read), devices: Vec::new() };
+    let size_bytes = layout.ring_bytes() as u64;
+    Ok(device.allocate(&BufferDesc { name: "results".to_owned(), size_bytes, accessors })?.whole())
 }
 
 /// The buffer as `device` reaches it: its own, or imported.

@@ -5,6 +5,7 @@
 //! buffer per device, submits recorded segments, waits once, and reads the logits.
 
 mod batch;
+mod decode;
 mod stats;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use biga_hal::{BufferSlice, FencePoint, STEP_TIMEOUT, StepLayout};
 use crate::{Engine, Error, Result, plan::Phase};
 
 pub use biga_kv::SlotId as SequenceId;
+pub use decode::{DecodeItem, SampledOn};
 pub use stats::{FallbackCount, Stats};
 
 /// Which rows of an item want logits.
@@ -76,6 +78,13 @@ pub(crate) struct StepState {
     pub(crate) layout: StepLayout,
     /// By device; `None` for one that runs nothing.
     pub(crate) buffers: Vec<Option<BufferSlice>>,
+    /// Results rings by device; `None` for one that runs nothing.
+    rings: Vec<Option<BufferSlice>>,
+    /// Of the next step that samples.
+    number: u32,
+    /// One step's results: as stored, and their tokens.
+    results: Vec<u8>,
+    tokens: Vec<u32>,
     /// The part of the step buffer before the block tables, the same on every device.
     image: Vec<u8>,
     /// `[max_outputs, vocab]`
@@ -93,7 +102,7 @@ pub(crate) struct StepState {
 impl StepState {
     pub(crate) fn new(
         layout: StepLayout,
-        buffers: Vec<Option<BufferSlice>>,
+        (buffers, rings): (Vec<Option<BufferSlice>>, Vec<Option<BufferSlice>>),
         n_devices: usize,
         n_phases: usize,
         vocab: usize,
@@ -103,8 +112,13 @@ impl StepState {
         let n_logits = n_logits.ok_or_else(|| Error::Invalid("logits of all outputs overflow".to_owned()))?;
         Ok(StepState {
             image: vec![0; layout.tables],
+            results: vec![0; layout.result_bytes()],
+            tokens: Vec::with_capacity(layout.limits.max_outputs),
             layout,
             buffers,
+            rings,
+            // A ring begins as zeros, which are the results of no step.
+            number: 1,
             logits: vec![0.0; n_logits],
             vocab,
             points: vec![None; n_devices],
@@ -221,7 +235,7 @@ impl Engine {
 
     fn run(&mut self, items: &[StepItem<'_>], size: batch::Size, phase: usize) -> Result<()> {
         let Engine { kv, step, devices, phases, model, .. } = self;
-        batch::write_image(&mut step.image, &step.layout, items, |sequence| kv.len(sequence));
+        batch::write_image(&mut step.image, &step.layout, 0, items, |sequence| kv.len(sequence));
         let compiled = &phases[phase];
         for (device, buffer) in devices.iter().zip(&step.buffers) {
             let Some(buffer) = buffer else { continue };

@@ -1,13 +1,14 @@
 //! Generate: a prompt becomes a text, one sequence, token by token.
 
 use std::{
+    ops::ControlFlow,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
 use crate::{
     Engine, Error, Result,
-    execute::{SequenceId, StepItem, Wanted},
+    execute::{DecodeItem, SampledOn, SequenceId, StepItem, Wanted},
     load::tokenizer::{StopMatcher, TokenStream, Tokenizer},
     sample::{Sampler, SamplingParams},
 };
@@ -54,8 +55,10 @@ pub struct Generated {
     pub prompt_time: Duration,
     /// From then on.
     pub decode_time: Duration,
-    /// Decode steps run.
+    /// Decode steps whose tokens were taken.
     pub n_decode_steps: usize,
+    /// Who chose the tokens.
+    pub sampled_on: SampledOn,
 }
 
 impl Generated {
@@ -93,10 +96,9 @@ pub fn generate_tokens(
     if prompt.len() > context {
         return Err(Error::Limit { what: "prompt tokens", asked: prompt.len(), most: context });
     }
-    let mut sampler = Sampler::new(options.sampling, engine.model().config.vocab)?;
-    prompt.iter().for_each(|&token| sampler.accept(token));
+    options.sampling.check()?;
     let sequence = engine.open_sequence()?;
-    let generated = Run { engine, sequence, sampler, options, interrupt }.run(prompt, on_token);
+    let generated = Run { engine, sequence, options, interrupt, on_token }.run(prompt);
     let closed = engine.close_sequence(sequence);
     // A step that failed may have ended the sequence itself; why it failed is the better answer.
     let generated = generated?;
@@ -139,88 +141,123 @@ pub fn generate(
 struct Run<'a> {
     engine: &'a mut Engine,
     sequence: SequenceId,
-    sampler: Sampler,
     options: &'a GenerateOptions,
     interrupt: &'a AtomicBool,
+    on_token: &'a mut dyn FnMut(u32) -> Option<Finish>,
 }
 
 impl Run<'_> {
-    fn run(mut self, prompt: &[u32], on_token: &mut dyn FnMut(u32) -> Option<Finish>) -> Result<Generated> {
-        let start = Instant::now();
+    fn run(self, prompt: &[u32]) -> Result<Generated> {
+        let sampled_on = self.engine.sampled_on(&self.options.sampling);
+        tracing::debug!(%sampled_on, "tokens are chosen");
         let mut generated = Generated {
             token_ids: Vec::with_capacity(self.options.max_tokens.min(self.engine.plan().limits.context)),
-            finish: Finish::Length,
+            finish: Finish::Interrupted,
             n_prompt: prompt.len(),
             prompt_time: Duration::ZERO,
             decode_time: Duration::ZERO,
             n_decode_steps: 0,
+            sampled_on,
         };
-        let first = self.prefill(prompt)?;
-        let Some(first) = first else {
-            // A rate of the whole prompt over the time of a part of it would be false.
-            generated.finish = Finish::Interrupted;
-            return Ok(generated);
-        };
-        generated.prompt_time = start.elapsed();
-        let decoding = Instant::now();
-        generated.finish = self.decode(first, &mut generated, on_token)?;
-        generated.decode_time = decoding.elapsed();
+        let start = Instant::now();
+        // The last chunk, of at least one token, is the first step of which a token is chosen.
+        let chunk = self.engine.plan().limits.max_tokens;
+        let (silent, last) = prompt.split_at((prompt.len() - 1) / chunk * chunk);
+        for tokens in silent.chunks(chunk) {
+            if self.interrupted() {
+                return Ok(generated);
+            }
+            self.engine.step(&[StepItem { sequence: self.sequence, tokens, wanted: Wanted::None }])?;
+        }
+        // A rate of the whole prompt over the time of a part of it would be false.
+        if !self.interrupted() {
+            match sampled_on {
+                SampledOn::Device(_) => self.on_device(last, start, &mut generated)?,
+                SampledOn::Host(_) => self.on_host(prompt, last, start, &mut generated)?,
+            }
+        }
         Ok(generated)
     }
 
-    /// Runs the prompt in chunks and chooses the first token; `None` if interrupted.
-    fn prefill(&mut self, prompt: &[u32]) -> Result<Option<u32>> {
-        let chunk = self.engine.plan().limits.max_tokens;
-        let n_chunks = prompt.len().div_ceil(chunk);
-        for (index, tokens) in prompt.chunks(chunk).enumerate() {
-            if self.interrupted() {
-                return Ok(None);
+    /// Runs ahead of the tokens, which the device chooses.
+    fn on_device(self, last: &[u32], start: Instant, generated: &mut Generated) -> Result<()> {
+        let Run { engine, sequence, options, interrupt, on_token } = self;
+        let room = engine.plan().limits.context - generated.n_prompt;
+        let n_steps = options.max_tokens.clamp(1, room + 1);
+        let item = DecodeItem { sequence, tokens: last, sampling: options.sampling };
+        let mut decoding = None;
+        generated.finish = Finish::Context;
+        let n_seen = engine.decode(&[item], n_steps, &mut |tokens| {
+            if decoding.is_none() {
+                generated.prompt_time = start.elapsed();
+                decoding = Some(Instant::now());
             }
-            let wanted = if index + 1 == n_chunks { Wanted::Last } else { Wanted::None };
-            let logits = self.engine.step(&[StepItem { sequence: self.sequence, tokens, wanted }])?;
-            if wanted == Wanted::Last {
-                return Ok(Some(self.sampler.sample(logits.row(0), prompt.len() - 1, None)?));
+            match tokens.iter().find_map(|&token| generated.take(token, options, interrupt, on_token)) {
+                Some(finish) => {
+                    generated.finish = finish;
+                    ControlFlow::Break(())
+                }
+                None => ControlFlow::Continue(()),
             }
-        }
-        Ok(None)
+        })?;
+        generated.n_decode_steps = n_seen.saturating_sub(1);
+        generated.decode_time = decoding.map_or(Duration::ZERO, |decoding| decoding.elapsed());
+        Ok(())
     }
 
-    fn decode(
-        &mut self,
-        first: u32,
-        generated: &mut Generated,
-        on_token: &mut dyn FnMut(u32) -> Option<Finish>,
-    ) -> Result<Finish> {
-        let mut token = first;
-        loop {
-            if self.options.max_tokens == 0 {
-                return Ok(Finish::Length);
+    /// Copies each step's logits and chooses from them.
+    fn on_host(self, prompt: &[u32], last: &[u32], start: Instant, generated: &mut Generated) -> Result<()> {
+        let Run { engine, sequence, options, interrupt, on_token } = self;
+        let mut sampler = Sampler::new(options.sampling, engine.model().config.vocab)?;
+        prompt.iter().for_each(|&token| sampler.accept(token));
+        let logits = engine.step(&[StepItem { sequence, tokens: last, wanted: Wanted::Last }])?;
+        let mut token = sampler.sample(logits.row(0), prompt.len() - 1, None)?;
+        generated.prompt_time = start.elapsed();
+        let decoding = Instant::now();
+        generated.finish = loop {
+            sampler.accept(token);
+            if let Some(finish) = generated.take(token, options, interrupt, on_token) {
+                break finish;
             }
-            if self.options.end_tokens.contains(&token) {
-                return Ok(Finish::EndToken);
+            let position = engine.sequence_len(sequence)?;
+            if position >= engine.plan().limits.context {
+                break Finish::Context;
             }
-            generated.token_ids.push(token);
-            self.sampler.accept(token);
-            if let Some(finish) = on_token(token) {
-                return Ok(finish);
-            }
-            if generated.token_ids.len() >= self.options.max_tokens {
-                return Ok(Finish::Length);
-            }
-            if self.interrupted() {
-                return Ok(Finish::Interrupted);
-            }
-            let position = self.engine.sequence_len(self.sequence)?;
-            if position >= self.engine.plan().limits.context {
-                return Ok(Finish::Context);
-            }
-            let item = StepItem { sequence: self.sequence, tokens: &[token], wanted: Wanted::Last };
-            token = self.sampler.sample(self.engine.step(&[item])?.row(0), position, None)?;
+            let item = StepItem { sequence, tokens: &[token], wanted: Wanted::Last };
+            token = sampler.sample(engine.step(&[item])?.row(0), position, None)?;
             generated.n_decode_steps += 1;
-        }
+        };
+        generated.decode_time = decoding.elapsed();
+        Ok(())
     }
 
     fn interrupted(&self) -> bool {
         self.interrupt.load(Ordering::Relaxed)
+    }
+}
+
+impl Generated {
+    /// Takes a chosen token, and says whether the text ends with it.
+    fn take(
+        &mut self,
+        token: u32,
+        options: &GenerateOptions,
+        interrupt: &AtomicBool,
+        on_token: &mut dyn FnMut(u32) -> Option<Finish>,
+    ) -> Option<Finish> {
+        if options.max_tokens == 0 {
+            return Some(Finish::Length);
+        }
+        if options.end_tokens.contains(&token) {
+            return Some(Finish::EndToken);
+        }
+        self.token_ids.push(token);
+        if let Some(finish) = on_token(token) {
+            return Some(finish);
+        }
+        if self.token_ids.len() >= options.max_tokens {
+            return Some(Finish::Length);
+        }
+        interrupt.load(Ordering::Relaxed).then_some(Finish::Interrupted)
     }
 }

@@ -51,6 +51,7 @@ pub use cost::{DECODE_STEPS, buckets};
 pub use explain::Explain;
 pub use json::JSON_VERSION;
 pub use request::{Capabilities, PlaceRule, PlanError, PlanRequest, PlannedWeight, Policy};
+pub(crate) use types::MAX_IN_FLIGHT;
 pub use types::{
     Arena, Crossing, CrossingMethod, Fallback, KvGroup, Limits, Location, MemoryUse, Phase, PhasePlan, Placement, Plan,
     PlannedDevice, Reason, SegmentPlan, ValueHome, WeightHome,

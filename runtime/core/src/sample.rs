@@ -8,6 +8,8 @@ mod draw;
 
 pub use draw::uniform;
 
+use biga_hal::SampleRow;
+
 /// How tokens are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
 pub struct SamplingParams {
@@ -51,6 +53,11 @@ impl SamplingParams {
         range("top-p", self.top_p, 0.0, 1.0)?;
         range("min-p", self.min_p, 0.0, 1.0)?;
         range("repeat-penalty", self.repeat_penalty, 0.01, 100.0)
+    }
+
+    /// As a device's step buffer holds them.
+    pub(crate) fn as_row(&self) -> SampleRow {
+        SampleRow::BEST
     }
 }
 

@@ -118,7 +118,11 @@ impl Compiler<'_> {
             bucket: self.segment.bucket,
             layout: self.segment.step_layout,
             vocab: self.segment.ops.iter().filter_map(vocab).min(),
-            outputs: self.segment.ops.iter().any(|op| matches!(op.op.kind, OpKind::SelectOutputs { .. })),
+            outputs: self
+                .segment
+                .ops
+                .iter()
+                .any(|op| matches!(op.op.kind, OpKind::SelectOutputs { .. } | OpKind::Sample { .. })),
             tables: self.tables.clone(),
         }
     }
@@ -259,7 +263,10 @@ impl Compiler<'_> {
         self.require(bound.inputs.len() == widths.len(), || {
             format!("{} inputs, {} wanted", bound.inputs.len(), widths.len())
         })?;
-        self.require(bound.output.is_some() == kind.output_width().is_some(), || "output missing or too many".into())?;
+        let samples = matches!(kind, OpKind::Sample { .. });
+        self.require(bound.output.is_some() == (samples || kind.output_width().is_some()), || {
+            "output missing or too many".into()
+        })?;
         self.require(bound.kv.is_some() == kind.uses_kv(), || "kv cache missing or too many".into())?;
 
         let input_rows = match kind {
@@ -287,13 +294,13 @@ impl Compiler<'_> {
         Ok((self.call(bound, &inputs, output, &weights)?, dispatch))
     }
 
-    /// Ops that read positions or slots run over tokens, the selection over outputs.
+    /// Ops that read positions or slots run over tokens, the selection and the choice over outputs.
     fn check_rows(&self, kind: &OpKind, rows: Rows) -> Result<()> {
         let wanted = match kind {
             OpKind::Embed { .. } | OpKind::Rope { .. } | OpKind::KvAppend { .. } | OpKind::Attention { .. } => {
                 Rows::Tokens
             }
-            OpKind::SelectOutputs { .. } => Rows::Outputs,
+            OpKind::SelectOutputs { .. } | OpKind::Sample { .. } => Rows::Outputs,
             _ => return Ok(()),
         };
         self.require(rows == wanted, || format!("runs over {rows:?}, not {wanted:?}"))
@@ -353,8 +360,26 @@ impl Compiler<'_> {
             OpKind::Residual { .. } => Call::Residual { a: inputs[0], b: inputs[1], y },
             &OpKind::Activate { ff, activation } => Call::Activate { x, ff, activation, y },
             OpKind::SelectOutputs { .. } => Call::Select { x, y },
+            OpKind::Sample { .. } => Call::Sample { x, ring: self.ring(bound)? },
             other => return Err(self.invalid(format!("{} has no kernel", other.name()))),
         })
+    }
+
+    /// The address of the results ring. The step buffer is written too.
+    fn ring(&mut self, bound: &BoundOp) -> Result<usize> {
+        let Some(ring) = &bound.output else { return Err(self.invalid("no results ring is bound")) };
+        let (rows, most) = (self.segment.bucket.outputs, self.segment.step_layout.limits.max_tokens);
+        self.require(rows <= most, || format!("{rows} rows sampled, the next step holds {most} tokens"))?;
+        let (has, wanted) = (ring.size_bytes(), self.segment.step_layout.ring_bytes());
+        self.require(has >= wanted as u64, || format!("a results ring of {has} bytes, {wanted} wanted"))?;
+        let (ring_range, step_range) = (range(ring), range(&self.segment.step));
+        for slice in [ring, &self.segment.step] {
+            let writable = slice.host_range().is_some_and(|range| range.writable);
+            self.require(writable, || "step buffer or results ring in read-only memory".into())?;
+        }
+        let clear = bound.inputs.iter().map(range).all(|x| !x.overlaps(&ring_range) && !x.overlaps(&step_range));
+        self.require(clear && !ring_range.overlaps(&step_range), || "results ring, step and logits overlap".into())?;
+        self.bind(ring)
     }
 
     fn bound_kv(&mut self, bound: &BoundOp, heads: Heads, window: Option<usize>) -> Result<KvPlace> {
@@ -401,6 +426,9 @@ fn dispatch(segment: &Segment, bound: &BoundOp) -> Dispatch {
     reads.extend(bound.weights.iter().map(|weight| range(&weight.slice)));
     reads.push(range(&segment.step));
     let mut writes: Vec<ByteRange> = bound.output.iter().map(range).collect();
+    if matches!(bound.op.kind, OpKind::Sample { .. }) {
+        writes.push(range(&segment.step));
+    }
     match (&bound.op.kind, &bound.kv) {
         (&OpKind::KvAppend { heads }, Some(kv)) => writes.extend(kv.ranges(heads).into_iter().flatten()),
         (&OpKind::Attention { heads, .. }, Some(kv)) => reads.extend(kv.ranges(heads).into_iter().flatten()),

@@ -23,6 +23,7 @@ use crate::{
 
 mod fast;
 mod plain;
+mod sample;
 
 pub(crate) use fast::{attention_scratch_len, product_scratch_len, product_shared_len};
 

@@ -188,7 +188,11 @@ impl Builder<'_> {
             weights.push(BoundWeight { slice, dtype, rows: shape.rows, columns: shape.columns });
         }
         let count = if rows == Rows::Tokens { self.bucket.tokens } else { self.bucket.outputs };
-        let output = kind.output_width().map(|width| self.slice(4 * count * width));
+        let output_bytes = match kind {
+            OpKind::Sample { .. } => Some(self.layout.ring_bytes()),
+            _ => kind.output_width().map(|width| 4 * count * width),
+        };
+        let output = output_bytes.map(|size_bytes| self.slice(size_bytes));
         let part = (self.model.heads.n_kv_heads * BLOCK_LEN * self.model.heads.head_dim * 4) as u64;
         let kv = kind.uses_kv().then(|| BoundKv {
             table: 0,
@@ -240,7 +244,7 @@ impl Builder<'_> {
         self.value(OpKind::Down { ff, width }, &hidden)
     }
 
-    /// The embedding, a layer and the head.
+    /// The embedding, a layer, the head and the choice of tokens.
     fn segment(mut self) -> Segment {
         let Model { width, vocab, softcap, .. } = *self.model;
         let step = self.slice(self.layout.size_bytes);
@@ -253,7 +257,9 @@ impl Builder<'_> {
         let selected = self.op(OpKind::SelectOutputs { width }, Rows::Outputs, vec![x.clone()]).unwrap_or(x);
         let norm = OpKind::RmsNorm { width, eps: 1e-6, weight_offset: 0.0 };
         let last = self.op(norm, Rows::Outputs, vec![selected.clone()]).unwrap_or(selected);
-        self.op(OpKind::Head { width, vocab, softcap }, Rows::Outputs, vec![last]);
+        let head = OpKind::Head { width, vocab, softcap };
+        let logits = self.op(head, Rows::Outputs, vec![last.clone()]).unwrap_or(last);
+        self.op(OpKind::Sample { vocab }, Rows::Outputs, vec![logits]);
         let name = format!("{width} wide, {}, {} tokens", self.weights, self.bucket.tokens);
         Segment { name, bucket: self.bucket, ops: self.ops, step, step_layout: self.layout }
     }

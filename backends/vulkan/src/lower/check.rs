@@ -55,7 +55,7 @@ pub(super) fn op(segment: &Segment, bound: &BoundOp) -> Result<()> {
         | OpKind::Rope { .. }
         | OpKind::KvAppend { .. }
         | OpKind::Attention { .. } => Some(Rows::Tokens),
-        OpKind::SelectOutputs { .. } => Some(Rows::Outputs),
+        OpKind::SelectOutputs { .. } | OpKind::Sample { .. } => Some(Rows::Outputs),
         _ => None,
     };
     if let Some(fixed) = fixed.filter(|&fixed| fixed != bound.rows) {
@@ -72,6 +72,7 @@ pub(super) fn op(segment: &Segment, bound: &BoundOp) -> Result<()> {
     }
     match (&bound.output, kind.output_width()) {
         (Some(slice), Some(width)) => value(segment, bound, slice, rows, width)?,
+        (Some(slice), None) if matches!(kind, OpKind::Sample { .. }) => ring(segment, bound, slice)?,
         (None, None) => {}
         (Some(_), None) => return fail("an output is bound, none is left".into()),
         (None, Some(_)) => return fail("no output is bound".into()),
@@ -94,6 +95,24 @@ pub(super) fn op(segment: &Segment, bound: &BoundOp) -> Result<()> {
         return fail("a KV cache is bound, none is used".into());
     }
     heads(segment, bound)
+}
+
+/// The results ring of a sampling, and the rows of the step that follows it.
+fn ring(segment: &Segment, bound: &BoundOp, slice: &BufferSlice) -> Result<()> {
+    let fail = |cause: String| Err(invalid(segment, bound, cause));
+    let (layout, rows) = (&segment.step_layout, segment.bucket.outputs);
+    if slice.size_bytes() < layout.ring_bytes() as u64 || !slice.device_address().is_multiple_of(4) {
+        return fail(format!("a results ring of {} bytes, {} are wanted", slice.size_bytes(), layout.ring_bytes()));
+    }
+    if rows > layout.limits.max_tokens {
+        return fail(format!("{rows} rows sampled, the next step holds {} tokens", layout.limits.max_tokens));
+    }
+    let (ring, step) = (range(slice), range(&segment.step));
+    let clear = bound.inputs.iter().map(range).all(|x| !x.overlaps(&ring) && !x.overlaps(&step));
+    if !clear || ring.overlaps(&step) {
+        return fail("logits, step buffer and results ring overlap".into());
+    }
+    Ok(())
 }
 
 /// The output overlaps no weight and no input, except that an element-wise op may write in place.

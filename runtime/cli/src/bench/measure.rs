@@ -1,11 +1,15 @@
 //! One test, timed: wall time, the process' own CPU time, and what the devices counted meanwhile.
 
-use std::time::{Duration, Instant};
+use std::{
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use biga::{
     Engine, Result,
-    execute::{SequenceId, StepItem, Wanted},
+    execute::{DecodeItem, SampledOn, SequenceId, StepItem, Wanted},
     hal::Counters,
+    sample::SamplingParams,
 };
 use nix::time::{ClockId, clock_gettime};
 
@@ -95,8 +99,26 @@ impl<'e, S: Fn() -> bool> Rig<'e, S> {
         Ok(true)
     }
 
-    /// One token for each sequence a step; `false` if stopped.
+    /// One token for each sequence a step, each the best one after the last; `false` if stopped.
     fn decode(&mut self) -> Result<bool> {
+        let sampling = SamplingParams::GREEDY;
+        if let SampledOn::Host(_) = self.engine.sampled_on(&sampling) {
+            return self.feed();
+        }
+        let vocab = self.engine.model().config.vocab;
+        let first: Vec<u32> = (0..self.sequences.len()).map(|slot| pseudo_random(slot as u64, vocab)).collect();
+        let items = self.sequences.iter().zip(first.chunks(1));
+        let items: Vec<DecodeItem<'_>> =
+            items.map(|(&sequence, tokens)| DecodeItem { sequence, tokens, sampling }).collect();
+        let stopped = &self.stopped;
+        let n = self.engine.decode(&items, self.test.n_gen, &mut |_| {
+            if stopped() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+        Ok(n == self.test.n_gen && !stopped())
+    }
+
+    /// One pseudo-random token for each sequence a step, where no device chooses; `false` if stopped.
+    fn feed(&mut self) -> Result<bool> {
         let vocab = self.engine.model().config.vocab;
         for position in 0..self.test.n_gen {
             if (self.stopped)() {

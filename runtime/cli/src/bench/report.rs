@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt::Write};
 use biga::{
     Engine,
     hal::{Counters, DType, WeightRole},
+    sample::SamplingParams,
 };
 use serde_json::{Value, json};
 
@@ -123,6 +124,7 @@ fn record(engine: &Engine, one: &Measured, rows: &[Row], args: &BenchArgs) -> Va
         "objects_created": one.counted(|counted| counted.objects_created),
         "allocations": one.counted(|counted| counted.allocations),
         "mappings": one.counted(|counted| counted.mappings),
+        "sampled": engine.sampled_on(&SamplingParams::GREEDY).to_string(),
         "policy": engine.plan().policy,
         "placements": rows,
         "fallbacks": engine.stats().fallbacks,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use biga_hal::{BoundOp, BoundWeight, BufferSlice, Device, OpKind, Segment, StepLayout};
+use biga_hal::{BoundOp, BoundWeight, Bucket, BufferSlice, Device, OpKind, Segment, StepLayout};
 
-use super::{CompiledPhase, CompiledSegment, HostCopy, arena::Arenas, kv::KvMemory};
+use super::{CompiledPhase, CompiledSegment, HostCopy, SampledStep, arena::Arenas, kv::KvMemory};
 use crate::{
     Error, Result,
     load::graph::{Graph, OpId},
@@ -21,6 +21,8 @@ pub(super) struct Context<'a> {
     pub(super) kv: &'a KvMemory,
     /// By device; `None` for one that runs nothing.
     pub(super) step_buffers: &'a [Option<BufferSlice>],
+    /// By device; `None` for one that runs nothing.
+    pub(super) rings: &'a [Option<BufferSlice>],
     pub(super) layout: StepLayout,
 }
 
@@ -41,6 +43,7 @@ impl Context<'_> {
             phase: phase.phase,
             bucket: phase.bucket,
             segments,
+            sampled: self.sampled(phase_index)?,
             logits: self.arenas.slice(phase_index, home.primary, logits_device)?,
             logits_device,
         })
@@ -57,31 +60,50 @@ impl Context<'_> {
         let planned = &phase.segments[index];
         let device = planned.device;
         let runs = |id: &&OpId| !matches!(self.graph.op(**id).op.kind, OpKind::Sample { .. });
-        let ops = planned.ops.iter().filter(runs).map(|&id| self.op(phase_index, id, device));
+        let ops = planned.ops.iter().filter(runs).map(|&id| self.op(phase_index, id, device, false));
         let ops = ops.collect::<Result<Vec<_>>>()?;
         if ops.is_empty() {
             return Ok(None);
         }
-        let step = self.step_buffers.get(device).cloned().flatten();
-        let step = step.ok_or_else(|| Error::Invalid(format!("plan: device {device} runs unasked")))?;
-        let segment = Segment {
-            name: format!("{:?} {} #{index}", phase.phase, phase.bucket.tokens).to_lowercase(),
-            bucket: phase.bucket,
-            ops,
-            step,
-            step_layout: self.layout,
-        };
+        let name = format!("{:?} {} #{index}", phase.phase, phase.bucket.tokens).to_lowercase();
+        let segment = Segment { name, bucket: phase.bucket, ops, ..self.empty(device)? };
         let executable = self.devices[device].compile(&segment)?;
         Ok(Some(CompiledSegment { device, executable, copies: self.copies(phase_index, index)? }))
     }
 
-    fn op(&self, phase_index: usize, id: OpId, device: usize) -> Result<BoundOp> {
+    /// The whole phase with the choice of tokens; `None` if it takes more than one device.
+    fn sampled(&self, phase_index: usize) -> Result<Option<SampledStep>> {
+        let phase = &self.plan.phases[phase_index];
+        let [planned] = phase.segments.as_slice() else { return Ok(None) };
+        let device = planned.device;
+        let ops = planned.ops.iter().map(|&id| self.op(phase_index, id, device, true));
+        let ops = ops.collect::<Result<Vec<_>>>()?;
+        let name = format!("{:?} {} sampled", phase.phase, phase.bucket.tokens).to_lowercase();
+        let bucket = self.plan.limits.sampled(phase.bucket);
+        let executable = self.devices[device].compile(&Segment { name, bucket, ops, ..self.empty(device)? })?;
+        Ok(Some(SampledStep { device, executable }))
+    }
+
+    /// A segment on the device's step buffer, to be filled.
+    fn empty(&self, device: usize) -> Result<Segment> {
+        let step = self.step_buffers.get(device).cloned().flatten();
+        let step = step.ok_or_else(|| Error::Invalid(format!("plan: device {device} runs unasked")))?;
+        let bucket = Bucket { tokens: 0, sequences: 0, outputs: 0 };
+        Ok(Segment { name: String::new(), bucket, ops: Vec::new(), step, step_layout: self.layout })
+    }
+
+    /// An op of a step whose tokens its device chooses, or (not `sampled`) of one whose logits the host takes.
+    fn op(&self, phase_index: usize, id: OpId, device: usize, sampled: bool) -> Result<BoundOp> {
         let phase = &self.plan.phases[phase_index];
         let node = self.graph.op(id);
-        let inputs = node.inputs.iter().map(|&input| self.value(phase_index, input, device));
-        let output = match phase.values.get(id.0).and_then(Option::as_ref) {
-            Some(home) => Some(self.arenas.slice(phase_index, home.primary, device)?),
-            None => None,
+        let inputs = node.inputs.iter().map(|&input| self.value(phase_index, input, device, sampled));
+        let output = match (&node.op.kind, phase.values.get(id.0).and_then(Option::as_ref)) {
+            (OpKind::Sample { .. }, _) => self.rings.get(device).cloned().flatten(),
+            (_, Some(home)) => {
+                let location = home.sampled.filter(|_| sampled).unwrap_or(home.primary);
+                Some(self.arenas.slice(phase_index, location, device)?)
+            }
+            (_, None) => None,
         };
         let kv = match (node.op.kind.uses_kv(), node.op.layer) {
             (true, Some(layer)) => self.kv.bind(layer),
@@ -98,8 +120,11 @@ impl Context<'_> {
     }
 
     /// A value where `device` reads it: its copy if it has one, else the primary.
-    fn value(&self, phase_index: usize, id: OpId, device: usize) -> Result<BufferSlice> {
+    fn value(&self, phase_index: usize, id: OpId, device: usize, sampled: bool) -> Result<BufferSlice> {
         let home = home(&self.plan.phases[phase_index], id)?;
+        if let Some(location) = home.sampled.filter(|_| sampled) {
+            return self.arenas.slice(phase_index, location, device);
+        }
         let copy = home.copies.iter().find(|(reader, _)| *reader == device);
         self.arenas.slice(phase_index, copy.map_or(home.primary, |(_, location)| *location), device)
     }
@@ -117,7 +142,7 @@ impl Context<'_> {
                 from,
                 to: crossing.to,
                 source: self.arenas.slice(phase_index, home(phase, crossing.value)?.primary, from)?,
-                destination: self.value(phase_index, crossing.value, crossing.to)?,
+                destination: self.value(phase_index, crossing.value, crossing.to, false)?,
             })
         })
         .collect()

@@ -59,7 +59,7 @@ pub(super) fn allocate(devices: &[Arc<dyn Device>], plan: &Plan) -> Result<(Cach
         max_sequences: plan.limits.max_sequences,
         context: plan.limits.context,
         block_len: plan.limits.kv_block_len,
-        rewind: plan.limits.max_tokens,
+        rewind: plan.limits.rewind(),
     };
     let mut groups = Vec::with_capacity(plan.kv.len());
     let mut specs = Vec::with_capacity(plan.kv.len());

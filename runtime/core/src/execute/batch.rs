@@ -41,10 +41,12 @@ pub(super) fn check(items: &[StepItem<'_>], limits: &Limits, vocab: usize) -> Re
     Ok(size)
 }
 
-/// Writes everything but the block tables. `len` is each sequence's length with the step's tokens.
+/// Writes everything but sampling parameters and block tables. `len` is each sequence's length with the step's
+/// tokens.
 pub(super) fn write_image(
     image: &mut [u8],
     layout: &StepLayout,
+    number: u32,
     items: &[StepItem<'_>],
     len: impl Fn(SequenceId) -> std::result::Result<usize, KvError>,
 ) {
@@ -66,7 +68,7 @@ pub(super) fn write_image(
             row += 1;
         }
     }
-    let header = StepHeader { n_tokens: row as u32, n_sequences: items.len() as u32, n_outputs: output as u32 };
+    let header = StepHeader { n_tokens: row as u32, n_sequences: items.len() as u32, n_outputs: output as u32, number };
     image[..StepHeader::SIZE_BYTES].copy_from_slice(&header.to_bytes());
 }
 
@@ -97,8 +99,8 @@ mod tests {
         let limits = StepLimits { max_tokens: 6, max_outputs: 4, max_slots: 3, max_blocks: 4, n_tables: 1 };
         let layout = StepLayout::new(limits).unwrap();
         let mut image = vec![0; layout.tables];
-        write_image(&mut image, &layout, &items, |sequence| Ok(if sequence.0 == 2 { 13 } else { 2 }));
-        assert_eq!(words(&image, 0, 3), [5, 2, 3]);
+        write_image(&mut image, &layout, 7, &items, |sequence| Ok(if sequence.0 == 2 { 13 } else { 2 }));
+        assert_eq!(words(&image, 0, 4), [5, 2, 3, 7]);
         assert_eq!(words(&image, layout.tokens, 5), [7, 8, 9, 5, 6]);
         assert_eq!(words(&image, layout.positions, 5), [10, 11, 12, 0, 1]);
         assert_eq!(words(&image, layout.slots, 5), [2, 2, 2, 0, 0]);

@@ -16,14 +16,14 @@ pub(super) fn budgets(inputs: &Inputs) -> Vec<u64> {
     inputs.topology.devices.iter().map(|info| info.memory_bytes.min(limit)).collect()
 }
 
-/// Blocks that layers with this window need so that every sequence can reach full length, while a whole
-/// step of `max_tokens` can still be taken back.
+/// Blocks that layers with this window need so that every sequence can reach full length, while
+/// [`Limits::rewind`] positions can still be taken back.
 pub fn kv_blocks(limits: &Limits, window: Option<usize>) -> usize {
     let cache = CacheLimits {
         max_sequences: limits.max_sequences,
         context: limits.context,
         block_len: limits.kv_block_len,
-        rewind: limits.max_tokens,
+        rewind: limits.rewind(),
     };
     cache.blocks_needed(window)
 }

@@ -326,7 +326,7 @@ fn weight_homes(decision: &Decision<'_>, devices: &[usize]) -> Vec<WeightHome> {
 
 fn step_bytes(inputs: &Inputs, n_tables: usize) -> Result<u64, PlanError> {
     let layout = budget::step_layout(&inputs.limits, n_tables);
-    layout.map(|layout| layout.size_bytes as u64).map_err(|_| PlanError::Limit {
+    layout.map(|layout| (layout.size_bytes + layout.ring_bytes()) as u64).map_err(|_| PlanError::Limit {
         what: "context of all sequences together",
         asked: inputs.limits.context.saturating_mul(inputs.limits.max_sequences),
         most: inputs.limits.kv_block_len.saturating_mul((1 << 27) / n_tables.max(1)),

@@ -165,19 +165,20 @@ pub(super) fn limit_s(inputs: &Inputs, bucket: Bucket, kv: impl Fn(OpId) -> DTyp
 }
 
 /// The step sizes that segments are compiled for, smallest first within a phase: prefill of 16, 64, 256
-/// and the most tokens; decode of 1, 4, 16 and the most sequences. Sizes above the limits are left out.
+/// and the most tokens; decode of the powers of two to 64 and the most sequences. Sizes above the limits are
+/// left out.
 pub fn buckets(limits: &Limits) -> Vec<(Phase, Bucket)> {
-    let sizes = |fixed: [usize; 3], most: usize| {
-        let mut sizes: Vec<usize> = fixed.into_iter().filter(|&size| size < most).collect();
+    let sizes = |fixed: &[usize], most: usize| {
+        let mut sizes: Vec<usize> = fixed.iter().copied().filter(|&size| size < most).collect();
         sizes.push(most);
         sizes
     };
-    let prefill = sizes([16, 64, 256], limits.max_tokens).into_iter().map(|tokens| {
+    let prefill = sizes(&[16, 64, 256], limits.max_tokens).into_iter().map(|tokens| {
         let sequences = limits.max_sequences.min(tokens);
         (Phase::Prefill, Bucket { tokens, sequences, outputs: limits.max_outputs.min(tokens) })
     });
     let most = limits.max_sequences.min(limits.max_tokens).min(limits.max_outputs);
-    let decode = sizes([1, 4, 16], most)
+    let decode = sizes(&[1, 2, 4, 8, 16, 32, 64], most)
         .into_iter()
         .map(|size| (Phase::Decode, Bucket { tokens: size, sequences: size, outputs: size }));
     prefill.chain(decode).collect()
@@ -194,8 +195,10 @@ mod tests {
 
     #[test]
     fn buckets_end_at_the_limits() {
-        assert_eq!(sizes(512, 6), [(16, 6), (64, 6), (256, 6), (512, 6), (1, 1), (4, 4), (6, 6)]);
+        assert_eq!(sizes(512, 6), [(16, 6), (64, 6), (256, 6), (512, 6), (1, 1), (2, 2), (4, 4), (6, 6)]);
         assert_eq!(sizes(8, 1), [(8, 1), (1, 1)]);
-        assert_eq!(sizes(16, 16), [(16, 16), (1, 1), (4, 4), (16, 16)]);
+        assert_eq!(sizes(16, 16), [(16, 16), (1, 1), (2, 2), (4, 4), (8, 8), (16, 16)]);
+        let powers = sizes(512, 100).split_off(4);
+        assert_eq!(powers, [1, 2, 4, 8, 16, 32, 64, 100].map(|size| (size, size)));
     }
 }

@@ -139,6 +139,7 @@ pub(super) fn lay_out(
 struct Slots {
     primary: usize,
     copies: Vec<(usize, usize)>,
+    sampled: Option<usize>,
 }
 
 struct Layout<'a> {
@@ -161,28 +162,31 @@ impl Layout<'_> {
         let readers = self.inputs.graph.readers(op);
         let device_of = |reader: &OpId| self.devices[reader.0];
         let reached = reach(self.inputs, device_of(&op), readers.iter().map(device_of));
-        let sampled_by_host = |on: Option<usize>| {
-            readers.iter().any(|reader| {
-                let device = device_of(reader);
-                let sampling = matches!(self.inputs.graph.op(*reader).op.kind, OpKind::Sample { .. });
-                sampling && is_cpu(self.inputs, device) && on.is_none_or(|on| on == device)
-            })
-        };
+        let samples = |reader: &&OpId| matches!(self.inputs.graph.op(**reader).op.kind, OpKind::Sample { .. });
+        let sampled_on = readers.iter().find(samples).map(device_of);
         let size_bytes = value_bytes(node, self.bucket).max(1).checked_next_multiple_of(Location::ALIGNMENT);
         let size_bytes = size_bytes.unwrap_or(u64::MAX);
         let copied_by_host = !reached.copies.is_empty() && !is_cpu(self.inputs, reached.owner);
-        let key = (reached.owner, reached.accessors.clone(), sampled_by_host(None) || copied_by_host);
+        // Whoever samples, the host may ask for the logits.
+        let key = (reached.owner, reached.accessors.clone(), sampled_on.is_some() || copied_by_host);
         let uses: Vec<OpId> = readers.iter().copied().chain([op]).collect();
-        let primary = self.allocate(op, key, size_bytes, uses, false);
+        let primary = self.allocate(op, key, size_bytes, uses.clone(), false);
+        // A device that samples its own logits reads them best in memory of its own; the CPU has no other.
+        let own = sampled_on.filter(|&on| on == device_of(&op) && !is_cpu(self.inputs, on));
+        let sampled = own.map(|on| {
+            let bucket = self.inputs.limits.sampled(self.bucket);
+            let size_bytes = value_bytes(node, bucket).max(1).next_multiple_of(Location::ALIGNMENT);
+            self.allocate(op, (on, Vec::new(), false), size_bytes, uses, false)
+        });
         let copies = reached.copies.iter().map(|&to| {
             let uses: Vec<OpId> = readers.iter().copied().filter(|reader| self.devices[reader.0] == to).collect();
-            let host = !is_cpu(self.inputs, to) || sampled_by_host(Some(to));
+            let host = !is_cpu(self.inputs, to) || sampled_on == Some(to);
             ((to, Vec::new(), host), to, uses)
         });
         let copies: Vec<_> = copies.collect();
         let copies =
             copies.into_iter().map(|(key, to, uses)| (to, self.allocate(op, key, size_bytes, uses, true))).collect();
-        self.slots.push(Some(Slots { primary, copies }));
+        self.slots.push(Some(Slots { primary, copies, sampled }));
     }
 
     fn allocate(
@@ -258,15 +262,17 @@ impl Layout<'_> {
             let end = allocation.offset_bytes.saturating_add(allocation.size_bytes);
             arenas[index].size_bytes = arenas[index].size_bytes.max(end);
         }
-        let location = |op: usize, at: usize| {
+        let place = |op: usize, at: usize, bucket: Bucket| {
             let allocation = &self.allocations[at];
-            let size_bytes = value_bytes(self.inputs.graph.op(OpId(op)), self.bucket);
+            let size_bytes = value_bytes(self.inputs.graph.op(OpId(op)), bucket);
             Location { arena: index_of[&allocation.key], offset_bytes: allocation.offset_bytes, size_bytes }
         };
+        let location = |op, at| place(op, at, self.bucket);
         let home = |(op, slots): (usize, &Option<Slots>)| {
             let slots = slots.as_ref()?;
             let copies = slots.copies.iter().map(|&(device, at)| (device, location(op, at))).collect();
-            Some(ValueHome { primary: location(op, slots.primary), copies })
+            let sampled = slots.sampled.map(|at| place(op, at, self.inputs.limits.sampled(self.bucket)));
+            Some(ValueHome { primary: location(op, slots.primary), copies, sampled })
         };
         let values = self.slots.iter().enumerate().map(home).collect();
         (values, arenas)

@@ -30,6 +30,22 @@ pub struct Limits {
     pub kv_block_len: usize,
 }
 
+impl Limits {
+    /// Positions that can be taken back although a window has passed them: a whole step, or every step in flight.
+    pub fn rewind(&self) -> usize {
+        self.max_tokens.max(MAX_IN_FLIGHT)
+    }
+
+    /// The bucket with no more output rows than tokens can be chosen for: one a sequence.
+    pub(crate) fn sampled(&self, bucket: Bucket) -> Bucket {
+        Bucket { outputs: bucket.outputs.min(self.max_sequences), ..bucket }
+    }
+}
+
+/// The most steps that run ahead of the tokens that the host has seen: one runs, one waits behind it, and the
+/// host judges the third. What runs beyond the end of a text is lost time.
+pub(crate) const MAX_IN_FLIGHT: usize = 3;
+
 /// A device that takes part. Elsewhere in the plan a device is its index in [`Plan::devices`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct PlannedDevice {
@@ -124,8 +140,8 @@ pub struct Arena {
     pub owner: usize,
     /// Other devices that reach it, sorted; the CPU among them means host-visible memory.
     pub accessors: Vec<usize>,
-    /// True if the engine itself reads or writes it: logits that the host samples from, and values that
-    /// the host copies to or from another device.
+    /// True if the engine itself reads or writes it: logits that the host takes, and values that the host
+    /// copies to or from another device.
     pub host_reads: bool,
     /// Size.
     pub size_bytes: u64,
@@ -154,6 +170,9 @@ pub struct ValueHome {
     pub primary: Location,
     /// Copies for devices that cannot reach the primary: device and place.
     pub copies: Vec<(usize, Location)>,
+    /// Where it lies instead in steps whose tokens its device chooses itself, so that the host does not read it:
+    /// logits in the device's own memory, a row for each sequence.
+    pub sampled: Option<Location>,
 }
 
 /// One phase in one bucket.

@@ -124,7 +124,14 @@ impl Plan {
             // A host copy reads the primary no later than the reader of the copy starts.
             let mut users = readers.clone();
             users.push(op);
-            places.push(Place { op, location: home.primary, users, copy: false });
+            places.push(Place { op, location: home.primary, users: users.clone(), copy: false });
+            if let Some(location) = home.sampled {
+                self.check_location(phase, &location, value_bytes(graph, op, self.limits.sampled(phase.bucket)))?;
+                let own =
+                    users.iter().all(|user| phase.placements[user.0].device == phase.arenas[location.arena].owner);
+                ensure(own, || format!("value {} is sampled elsewhere", op.0))?;
+                places.push(Place { op, location, users, copy: false });
+            }
             for &(device, location) in &home.copies {
                 self.check_location(phase, &location, value_bytes(graph, op, phase.bucket))?;
                 ensure(phase.arenas[location.arena].owner == device, || format!("copy of value {} elsewhere", op.0))?;

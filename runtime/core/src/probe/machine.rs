@@ -2,7 +2,7 @@
 
 use std::{path::Path, sync::Arc};
 
-use biga_hal::{Backend, Device, DeviceId, DeviceInfo, DeviceKind, OpKind, OpQuery, Unavailable, Unsupported};
+use biga_hal::{Backend, Device, DeviceId, DeviceInfo, DeviceKind, OpQuery, Unavailable, Unsupported};
 
 use super::{Measurements, NpuReport, Topology};
 use crate::{
@@ -141,8 +141,6 @@ impl OpenDevices {
 impl Capabilities for OpenDevices {
     fn supports(&self, device: DeviceId, query: &OpQuery<'_>) -> std::result::Result<(), Unsupported> {
         match self.get(device) {
-            // The engine itself samples, on the host's cores, whatever the CPU device can do.
-            Some(open) if open.info().kind == DeviceKind::Cpu && matches!(query.kind, OpKind::Sample { .. }) => Ok(()),
             Some(open) => open.supports(query),
             None => Err(Unsupported { op: query.kind.name(), device, cause: "the device is not open".to_owned() }),
         }

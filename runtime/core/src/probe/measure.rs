@@ -257,7 +257,7 @@ impl Player {
         let limits = StepLimits { max_tokens: 1, max_outputs: 1, max_slots: 1, max_blocks: 1, n_tables: 1 };
         let step_layout = StepLayout::new(limits)?;
         let step = device.allocate(&value("crossing step", step_layout.size_bytes, None))?;
-        let header = StepHeader { n_tokens: 1, n_sequences: 1, n_outputs: 1 };
+        let header = StepHeader { n_tokens: 1, n_sequences: 1, n_outputs: 1, ..StepHeader::default() };
         device.write(&step.slice(0, StepHeader::SIZE_BYTES as u64)?, &header.to_bytes())?;
         let op = BoundOp {
             op: Arc::new(Op { kind: OpKind::Residual { width: WIDTH }, layer: None }),

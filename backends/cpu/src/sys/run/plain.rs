@@ -131,6 +131,7 @@ impl Share<'_> {
                 let (x, y) = unsafe { (row_of(*x, self.frame.outputs[row] as usize), row_of_mut(*y, row)) };
                 y.copy_from_slice(x);
             }
+            Call::Sample { x, ring } => self.sample(*x, *ring, row),
             // These are shared otherwise, in `run`.
             Call::Product { .. } | Call::KvAppend { .. } | Call::Attention { .. } => {}
         }

@@ -1,0 +1,253 @@
+//! Decoding without the host between the steps gives what step by step with the host's choice gives, and
+//! leaves the sequences as it says.
+
+use std::{ops::ControlFlow, path::Path, sync::Arc};
+
+use biga::{
+    Engine, Error,
+    execute::{DecodeItem, SampledOn, SequenceId, StepItem, Wanted},
+    load::{LoadOptions, Model},
+    plan::Policy,
+    probe::Machine,
+    sample::{SampleError, Sampler, SamplingParams},
+};
+use biga_cpu::Kernels;
+use biga_tests::{
+    disguise::{Disguise, Disguises},
+    fixture::{Checkpoint, folder},
+    machine::Setup,
+};
+
+const FAMILIES: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gemma3"];
+
+/// Engines that choose tokens on their device.
+fn setups() -> Vec<(&'static str, Setup)> {
+    let mut setups = vec![("cpu", Setup::cpu(Kernels::Auto)), ("reference", Setup::cpu(Kernels::Reference))];
+    if let Some(vulkan) = Setup::vulkan() {
+        setups.push(("kernels for GPUs", Setup { vulkan_kernels: biga_vulkan::Kernels::Gpu, ..vulkan.clone() }));
+        setups.push(("vulkan", vulkan));
+    }
+    setups
+}
+
+/// What the host chooses, step by step.
+fn by_host(engine: &mut Engine, prompts: &[Vec<u32>], sampling: SamplingParams, n: usize) -> Vec<Vec<u32>> {
+    let vocab = engine.model().config.vocab;
+    let mut texts = Vec::new();
+    for prompt in prompts {
+        let mut sampler = Sampler::new(sampling, vocab).unwrap();
+        let sequence = engine.open_sequence().unwrap();
+        let (mut text, mut fed) = (Vec::new(), prompt.clone());
+        for _ in 0..n {
+            let logits = engine.step(&[StepItem { sequence, tokens: &fed, wanted: Wanted::Last }]).unwrap();
+            let row = logits.row(0).to_vec();
+            let position = engine.sequence_len(sequence).unwrap() - 1;
+            fed = vec![sampler.sample(&row, position, None).unwrap()];
+            text.push(fed[0]);
+        }
+        engine.close_sequence(sequence).unwrap();
+        texts.push(text);
+    }
+    texts
+}
+
+fn items<'a>(sequences: &[SequenceId], fed: &'a [Vec<u32>], sampling: SamplingParams) -> Vec<DecodeItem<'a>> {
+    let item = |(&sequence, tokens): (&SequenceId, &'a Vec<u32>)| DecodeItem { sequence, tokens, sampling };
+    sequences.iter().zip(fed).map(item).collect()
+}
+
+/// What the device chooses, `first` tokens and then the rest in a second go.
+fn by_device(
+    engine: &mut Engine,
+    prompts: &[Vec<u32>],
+    sampling: SamplingParams,
+    first: usize,
+    n: usize,
+) -> Vec<Vec<u32>> {
+    let sequences: Vec<SequenceId> = prompts.iter().map(|_| engine.open_sequence().unwrap()).collect();
+    let mut texts = vec![Vec::new(); prompts.len()];
+    let mut fed = prompts.to_vec();
+    for asked in [first, n - first] {
+        let mut seen = 0;
+        // The first go ends in the middle of what it might do.
+        let n_steps = if asked == first { n } else { asked };
+        let n_seen = engine
+            .decode(&items(&sequences, &fed, sampling), n_steps, &mut |tokens| {
+                texts.iter_mut().zip(tokens).for_each(|(text, &token)| text.push(token));
+                seen += 1;
+                if seen == asked { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            })
+            .unwrap();
+        assert_eq!(n_seen, asked);
+        for ((&sequence, prompt), text) in sequences.iter().zip(prompts).zip(&texts) {
+            assert_eq!(engine.sequence_len(sequence).unwrap(), prompt.len() + text.len() - 1);
+        }
+        fed = texts.iter().map(|text| vec![text[text.len() - 1]]).collect();
+    }
+    sequences.into_iter().for_each(|sequence| engine.close_sequence(sequence).unwrap());
+    texts
+}
+
+/// Prompts of different lengths, past a sliding window or not.
+fn prompts(n: usize, vocab: usize) -> Vec<Vec<u32>> {
+    let prompt = |i: usize| (0..3 + 7 * i).map(|at| ((at * 31 + i * 17 + 5) % vocab) as u32).collect();
+    (0..n).map(prompt).collect()
+}
+
+#[test]
+fn the_device_chooses_what_the_host_would() {
+    for (name, setup) in setups() {
+        for family in FAMILIES {
+            let mut engine = setup.engine(&folder(family)).unwrap();
+            let prompts = prompts(3, engine.model().config.vocab);
+            let expected = by_host(&mut engine, &prompts, SamplingParams::GREEDY, 24);
+            let before = engine.stats();
+            let seen = by_device(&mut engine, &prompts, SamplingParams::GREEDY, 7, 24);
+            assert_eq!(seen, expected, "{family} on {name}");
+            let after = engine.stats();
+            assert_eq!(after.n_prefill_steps - before.n_prefill_steps, 1, "{family} on {name}");
+        }
+    }
+}
+
+#[test]
+fn each_step_is_one_submission_of_the_smallest_bucket() {
+    for (name, setup) in setups() {
+        let mut engine = setup.engine(&folder("llama")).unwrap();
+        let SampledOn::Device(id) = engine.sampled_on(&SamplingParams::GREEDY) else {
+            panic!("{name} does not choose")
+        };
+        for n in 1..=4 {
+            let sequences: Vec<SequenceId> = (0..n).map(|_| engine.open_sequence().unwrap()).collect();
+            let before = engine.stats();
+            let fed = vec![vec![3]; n];
+            engine
+                .decode(&items(&sequences, &fed, SamplingParams::GREEDY), 20, &mut |_| ControlFlow::Continue(()))
+                .unwrap();
+            let after = engine.stats();
+            assert_eq!(after.n_decode_steps - before.n_decode_steps, 20, "{name}: {n} sequences");
+            for ((device, before), (_, after)) in before.devices.iter().zip(&after.devices) {
+                let submissions = if *device == id.to_string() { 20 } else { 0 };
+                assert_eq!(after.submissions - before.submissions, submissions, "{name}: {device}");
+                assert_eq!(after.objects_created, before.objects_created, "{name}: {device}");
+            }
+            sequences.into_iter().for_each(|sequence| engine.close_sequence(sequence).unwrap());
+        }
+    }
+}
+
+#[test]
+fn a_row_without_a_finite_logit_ends_it_where_it_stands() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut checkpoint = Checkpoint::read("llama").unwrap();
+    // The last norm makes every logit NaN from the first step on.
+    let (_, _, bytes) = checkpoint.tensors.get_mut("model.norm.weight").unwrap();
+    bytes.as_chunks_mut::<4>().0.iter_mut().for_each(|word| *word = f32::NAN.to_le_bytes());
+    checkpoint.write(dir.path()).unwrap();
+    for (name, setup) in setups() {
+        let mut engine = setup.engine(dir.path()).unwrap();
+        let sequence = engine.open_sequence().unwrap();
+        engine.step(&[StepItem { sequence, tokens: &[1, 2], wanted: Wanted::None }]).unwrap();
+        let item = DecodeItem { sequence, tokens: &[3, 4, 5], sampling: SamplingParams::GREEDY };
+        let error = engine.decode(&[item], 9, &mut |tokens| panic!("{name}: {tokens:?}")).unwrap_err();
+        assert!(matches!(error, Error::Sample(SampleError::NoFiniteLogit { position: 4, .. })), "{name}: {error}");
+        assert_eq!(engine.sequence_len(sequence).unwrap(), 2, "{name}");
+    }
+}
+
+#[test]
+fn what_cannot_run_is_refused_and_changes_nothing() {
+    let mut setup = Setup::cpu(Kernels::Auto);
+    (setup.context, setup.max_tokens, setup.max_sequences) = (16, 8, 2);
+    let mut engine = setup.engine(&folder("gemma3")).unwrap();
+    let (first, second) = (engine.open_sequence().unwrap(), engine.open_sequence().unwrap());
+    let item = |sequence, tokens| DecodeItem { sequence, tokens, sampling: SamplingParams::GREEDY };
+    let mut go = |items: &[DecodeItem<'_>], n| engine.decode(items, n, &mut |_| ControlFlow::Continue(()));
+    assert!(matches!(go(&[item(first, &[1, 2])], 16), Err(Error::Limit { asked: 17, most: 16, .. })));
+    assert!(go(&[item(first, &[1]), item(first, &[1])], 1).is_err(), "one sequence twice");
+    for tokens in [&[][..], &[1; 9], &[100_000]] {
+        assert!(go(&[item(first, tokens)], 1).is_err(), "{tokens:?}");
+    }
+    assert!(go(&[], 1).is_err(), "no items");
+    for sampling in [
+        SamplingParams { temperature: f32::NAN, ..SamplingParams::GREEDY },
+        SamplingParams { repeat_penalty: 1.1, ..SamplingParams::GREEDY },
+    ] {
+        assert!(go(&[DecodeItem { sampling, ..item(first, &[1]) }], 1).is_err(), "{sampling:?}");
+    }
+    assert_eq!(go(&[item(second, &[5])], 0).unwrap(), 0);
+    assert_eq!(go(&[item(first, &[1, 2]), item(second, &[5])], 15).unwrap(), 15);
+    assert_eq!((engine.sequence_len(first).unwrap(), engine.sequence_len(second).unwrap()), (16, 15));
+}
+
+#[test]
+fn a_real_model_says_the_same_whoever_chooses() {
+    let Some(path) = std::env::var_os("BIGA_SMOLLM2") else {
+        println!("skipped: BIGA_SMOLLM2 names no model file");
+        return;
+    };
+    let model = Arc::new(Model::load(Path::new(&path), &LoadOptions::default(), &mut |_| {}).unwrap());
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let texts = ["The capital of France is", "def fibonacci(n):", "Once upon a time there was a"];
+    let prompts: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.encode(text, true, true).unwrap()).collect();
+    let mut setups = vec![("cpu", Setup::cpu(Kernels::Auto))];
+    setups.extend(Setup::vulkan().map(|vulkan| ("vulkan", vulkan)));
+    for (name, setup) in setups {
+        let mut engine = setup.engine_of(Arc::clone(&model)).unwrap();
+        for prompt in prompts.chunks(1) {
+            let expected = by_host(&mut engine, prompt, SamplingParams::GREEDY, 16);
+            assert_eq!(by_device(&mut engine, prompt, SamplingParams::GREEDY, 5, 16), expected, "{name}");
+        }
+    }
+}
+
+/// An engine on one disguised device.
+fn disguised(disguise: Disguise, path: &Path) -> Engine {
+    let mut machine = Machine::new();
+    machine.register(Arc::new(Disguises(vec![disguise])));
+    let open = machine.open(&machine.probe()).unwrap();
+    let setup = Setup { policy: Policy::Gpu, ..Setup::cpu(Kernels::Auto) };
+    let model = Arc::new(Model::load(path, &LoadOptions::default(), &mut |_| {}).unwrap());
+    let plan = setup.plan(&model, &open).unwrap();
+    Engine::allocate(&open, model, plan, &mut |_| {}).unwrap()
+}
+
+#[test]
+fn steps_beyond_the_end_are_taken_back() {
+    // Windows of sixteen positions: what runs ahead must not free what it may have to go back to.
+    for family in ["gemma3", "mistral"] {
+        let mut engine = disguised(Disguise { slow: true, ..Disguise::default() }, &folder(family));
+        let prompts = prompts(2, engine.model().config.vocab);
+        let expected = by_host(&mut engine, &prompts, SamplingParams::GREEDY, 60);
+        for first in [1, 2, 3, 31] {
+            let before = engine.stats().devices[0].1.submissions;
+            assert_eq!(by_device(&mut engine, &prompts, SamplingParams::GREEDY, first, 60), expected, "{family}");
+            let n = engine.stats().devices[0].1.submissions - before;
+            assert!(n == 62, "{family}: {n} submissions for 60 steps and two beyond the first end");
+        }
+    }
+}
+
+#[test]
+fn a_device_lost_in_between_is_an_error_and_the_sequences_hold_what_was_seen() {
+    for slow in [false, true] {
+        let mut engine = disguised(Disguise { slow, lost_at: Some(10), ..Disguise::default() }, &folder("llama"));
+        let sequence = engine.open_sequence().unwrap();
+        let item = DecodeItem { sequence, tokens: &[1, 2, 3], sampling: SamplingParams::GREEDY };
+        let mut n = 0;
+        let error = engine.decode(&[item], 50, &mut |_| {
+            n += 1;
+            ControlFlow::Continue(())
+        });
+        let error = error.unwrap_err();
+        assert!(matches!(error, Error::Device(biga::hal::Error::DeviceLost { .. })), "{error}");
+        // Of what was in flight nobody has seen the tokens.
+        assert_eq!(n, if slow { 8 } else { 10 });
+        assert_eq!(engine.sequence_len(sequence).unwrap(), 3 + n - 1);
+    }
+    let mut engine = disguised(Disguise { lost_at: Some(0), ..Disguise::default() }, &folder("llama"));
+    let sequence = engine.open_sequence().unwrap();
+    let item = DecodeItem { sequence, tokens: &[1, 2, 3], sampling: SamplingParams::GREEDY };
+    assert!(engine.decode(&[item], 5, &mut |_| panic!("a token of a lost device")).is_err());
+    assert_eq!(engine.sequence_len(sequence).unwrap(), 0);
+}
