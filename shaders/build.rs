@@ -12,6 +12,7 @@ use glslang::{
 const WEIGHTS: &[&str] = &["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"];
 const PLAIN: &[&str] = WEIGHTS.first_chunk::<3>().unwrap();
 const QUANTISED: &[&str] = WEIGHTS.last_chunk::<8>().unwrap();
+const HALVES: &[&str] = WEIGHTS.last_chunk::<10>().unwrap();
 const KV: &[&str] = &["f32", "f16", "bf16", "q8_0"];
 const NONE: &[&str] = &[""];
 
@@ -22,7 +23,10 @@ const KERNELS: &[(&str, &[&str])] = &[
     ("matmul_rows", WEIGHTS),
     ("matmul_tile", PLAIN),
     ("matmul_tile_i8", QUANTISED),
+    ("matmul_matrix", HALVES),
+    ("matmul_split", HALVES),
     ("quantise", NONE),
+    ("x_to_f16", NONE),
     ("rms_norm", NONE),
     ("qk_norm", NONE),
     ("rope", NONE),

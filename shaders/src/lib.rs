@@ -20,6 +20,12 @@ pub enum Kernel {
     MatMulRows(DType),
     /// Product for many tokens: tiles in shared memory.
     MatMulTile(DType),
+    /// Product for many tokens by matrix instructions: tiles in shared memory.
+    MatMulMatrix(DType),
+    /// Product for some tokens by matrix instructions: the subgroups share the columns.
+    MatMulSplit(DType),
+    /// Activations to halves, for products by matrix instructions.
+    XToF16,
     /// Activations to 8 bits, for products with quantised weights.
     Quantise,
     /// RMS norm of rows.
@@ -57,6 +63,9 @@ impl Kernel {
             Kernel::MatMulRows(format) => ("matmul_rows", Some(format)),
             Kernel::MatMulTile(format) if format.is_quantised() => ("matmul_tile_i8", Some(format)),
             Kernel::MatMulTile(format) => ("matmul_tile", Some(format)),
+            Kernel::MatMulMatrix(format) => ("matmul_matrix", Some(format)),
+            Kernel::MatMulSplit(format) => ("matmul_split", Some(format)),
+            Kernel::XToF16 => ("x_to_f16", None),
             Kernel::Quantise => ("quantise", None),
             Kernel::RmsNorm => ("rms_norm", None),
             Kernel::QkNorm => ("qk_norm", None),
@@ -94,6 +103,7 @@ mod tests {
     fn every_variant_is_compiled() {
         const MAGIC: u32 = 0x0723_0203;
         let mut kernels = vec![
+            Kernel::XToF16,
             Kernel::Quantise,
             Kernel::RmsNorm,
             Kernel::QkNorm,
@@ -112,6 +122,9 @@ mod tests {
                 Kernel::MatMulRows(format),
                 Kernel::MatMulTile(format),
             ]);
+        }
+        for format in DType::ALL.into_iter().filter(|format| *format != DType::F32) {
+            kernels.extend([Kernel::MatMulMatrix(format), Kernel::MatMulSplit(format)]);
         }
         for format in DType::KV {
             kernels.extend([Kernel::KvAppend(format), Kernel::Attention(format), Kernel::AttentionRows(format)]);

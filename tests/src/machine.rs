@@ -90,7 +90,7 @@ impl Setup {
         let mut machine = Machine::new();
         machine.register(Arc::new(CpuBackend::new(CpuOptions { threads: self.threads, kernels: self.kernels })));
         if self.devices.iter().any(|name| name != "cpu") {
-            let options = VulkanOptions { kernels: self.vulkan_kernels };
+            let options = VulkanOptions { kernels: self.vulkan_kernels, ..VulkanOptions::default() };
             machine.register(Arc::new(VulkanBackend::with_options(options)));
         }
         let selection = machine.probe().select(&self.devices);

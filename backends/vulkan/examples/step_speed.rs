@@ -172,7 +172,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         Some("software") => Kernels::Software,
         _ => Kernels::Auto,
     };
-    let backend = VulkanBackend::with_options(VulkanOptions { kernels });
+    let backend = VulkanBackend::with_options(VulkanOptions { kernels, ..VulkanOptions::default() });
     for info in backend.probe()? {
         if !info.name.to_lowercase().contains(&wanted) {
             continue;

@@ -29,6 +29,7 @@ use crate::{
         memory::Memory,
         submit::{Command, Recording},
     },
+    tile::Matrices,
     tuning::Tuning,
     weight,
 };
@@ -61,6 +62,8 @@ pub enum Kernels {
 pub struct VulkanOptions {
     /// Kernels.
     pub kernels: Kernels,
+    /// Matrix instructions.
+    pub matrices: Matrices,
 }
 
 /// Offers every Vulkan device of the machine.
@@ -106,7 +109,7 @@ impl VulkanBackend {
         if !facts.missing.is_empty() {
             return Err(refuse("vkCreateDevice", format!("the driver lacks {}", facts.missing.join(", "))));
         }
-        let tuning = Tuning::new(&facts, self.options.kernels);
+        let tuning = Tuning::new(&facts, self.options);
         Ok((physical, facts, tuning))
     }
 

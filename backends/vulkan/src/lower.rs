@@ -8,6 +8,8 @@
 
 mod check;
 
+mod matrix;
+
 mod product;
 
 mod push;

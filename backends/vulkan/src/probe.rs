@@ -103,6 +103,9 @@ fn listed(facts: &Facts) -> Vec<(String, String)> {
     }
     let shapes = if facts.matrix_shapes.is_empty() { "none".to_owned() } else { facts.matrix_shapes.join(", ") };
     add("cooperative matrix", shapes);
+    if let Some(count) = facts.compute_units {
+        add("compute units", count.to_string());
+    }
     add(
         "import of host memory",
         facts.host_pointer_alignment.map_or("no".to_owned(), |a| format!("yes, aligned to {a} bytes")),
@@ -169,6 +172,7 @@ pub(crate) fn example_facts() -> Facts {
         max_buffer_bytes: 8 << 30,
         max_shared_bytes: 65536,
         max_grid: [65535; 3],
+        max_lanes: 1024,
         subgroup_size: 64,
         min_subgroup_size: 32,
         max_subgroup_size: 64,
@@ -177,6 +181,8 @@ pub(crate) fn example_facts() -> Facts {
         dot_4x8_accelerated: Some(true),
         host_pointer_alignment: None,
         matrix_shapes: Vec::new(),
+        matrix_f16: vec![[16, 16, 16]],
+        compute_units: Some(16),
     }
 }
 

@@ -3,7 +3,12 @@
 use biga_hal::DeviceKind;
 use biga_shaders::Kernel;
 
-use crate::{device::Kernels, probe, sys::facts::Facts};
+use crate::{
+    device::{Kernels, VulkanOptions},
+    probe,
+    sys::facts::Facts,
+    tile::{Matrices, MatrixShape, MatrixTile},
+};
 
 /// What lowering needs to know of a device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,12 +23,23 @@ pub(crate) struct Tuning {
     pub(crate) max_grid: [u32; 3],
     /// Shared memory of a workgroup.
     pub(crate) max_shared_bytes: u32,
+    /// Lanes of a workgroup.
+    pub(crate) max_lanes: u32,
+    /// The matrix instruction to use.
+    pub(crate) matrix: Option<MatrixShape>,
+    /// The tile of every product by matrix instructions, if not that of the table.
+    pub(crate) tile: Option<MatrixTile>,
+    /// Processors that each hold workgroups of their own.
+    pub(crate) compute_units: u32,
 }
+
+/// What to assume where a driver does not count compute units: a larger integrated GPU.
+const COMPUTE_UNITS: u32 = 16;
 
 impl Tuning {
     /// For a device.
-    pub(crate) fn new(facts: &Facts, kernels: Kernels) -> Tuning {
-        let software = match kernels {
+    pub(crate) fn new(facts: &Facts, options: VulkanOptions) -> Tuning {
+        let software = match options.kernels {
             Kernels::Auto => probe::kind(facts) == DeviceKind::SoftwareGpu,
             Kernels::Gpu => false,
             Kernels::Software => true,
@@ -38,6 +54,10 @@ impl Tuning {
             max_subgroups: facts.max_workgroup_subgroups,
             max_grid: facts.max_grid,
             max_shared_bytes: facts.max_shared_bytes,
+            max_lanes: facts.max_lanes.min(subgroup.saturating_mul(facts.max_workgroup_subgroups)),
+            matrix: if software || options.matrices == Matrices::Never { None } else { matrix(facts) },
+            tile: if let Matrices::Tile(tile) = options.matrices { Some(tile) } else { None },
+            compute_units: facts.compute_units.unwrap_or(COMPUTE_UNITS),
         }
     }
 
@@ -71,24 +91,53 @@ impl Tuning {
     }
 }
 
+/// Mesa 26.1's driver on the CPU crashes as it compiles matrix instructions for subgroups of 16.
+const SOFTWARE_MATRIX_SUBGROUP: u32 = 8;
+
+/// The matrix instruction to use: that of most hardware, else the first that the kernels can.
+fn matrix(facts: &Facts) -> Option<MatrixShape> {
+    if probe::kind(facts) == DeviceKind::SoftwareGpu && facts.subgroup_size > SOFTWARE_MATRIX_SUBGROUP {
+        return None;
+    }
+    const USUAL: MatrixShape = [16, 16, 16];
+    let can = |[m, n, k]: &MatrixShape| [m, n, k].iter().all(|side| [8, 16].contains(*side));
+    let mut shapes = facts.matrix_f16.iter().copied();
+    if facts.matrix_f16.contains(&USUAL) { Some(USUAL) } else { shapes.find(can) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{Kernels, Tuning};
+    use super::{Kernels, Tuning, VulkanOptions};
     use crate::{probe::example_facts, sys::facts::Facts};
+
+    fn tuning(facts: &Facts, kernels: Kernels) -> Tuning {
+        Tuning::new(facts, VulkanOptions { kernels, ..VulkanOptions::default() })
+    }
+
+    #[test]
+    fn matrix_instructions_are_for_gpus_that_have_a_fitting_shape() {
+        let mut facts = example_facts();
+        assert_eq!(tuning(&facts, Kernels::Gpu).matrix, Some([16, 16, 16]));
+        assert_eq!(tuning(&facts, Kernels::Software).matrix, None);
+        facts.matrix_f16 = vec![[16, 8, 32], [8, 8, 8]];
+        assert_eq!(tuning(&facts, Kernels::Gpu).matrix, Some([8, 8, 8]));
+        facts.matrix_f16.clear();
+        assert_eq!(tuning(&facts, Kernels::Gpu).matrix, None);
+    }
 
     #[test]
     fn a_width_of_32_is_taken_where_offered() {
         let mut facts = example_facts();
-        assert_eq!(Tuning::new(&facts, Kernels::Auto).subgroup, 32);
+        assert_eq!(tuning(&facts, Kernels::Auto).subgroup, 32);
         (facts.subgroup_size, facts.min_subgroup_size, facts.max_subgroup_size) = (8, 8, 8);
-        assert_eq!(Tuning::new(&facts, Kernels::Auto).subgroup, 8);
+        assert_eq!(tuning(&facts, Kernels::Auto).subgroup, 8);
     }
 
     #[test]
     fn workgroups_have_as_many_subgroups_as_the_device_allows() {
         let mut facts = example_facts();
         let lanes = |facts: &Facts| {
-            let tuning = Tuning::new(facts, Kernels::Gpu);
+            let tuning = tuning(facts, Kernels::Gpu);
             (tuning.reduction_lanes(), tuning.attention_lanes(64))
         };
         assert_eq!(lanes(&facts), (256, 256));
@@ -100,7 +149,7 @@ mod tests {
 
     #[test]
     fn long_heads_get_fewer_subgroups() {
-        let tuning = Tuning::new(&example_facts(), Kernels::Gpu);
+        let tuning = tuning(&example_facts(), Kernels::Gpu);
         assert_eq!(tuning.attention_lanes(64), 256);
         assert!(tuning.attention_lanes(4096) < 256);
     }

@@ -26,7 +26,10 @@ pub(crate) fn machine(args: &MachineArgs, measuring: bool) -> anyhow::Result<(Ma
     }
     let mut machine = Machine::new();
     machine.register(Arc::new(CpuBackend::new(CpuOptions { threads: args.threads, kernels: args.cpu_kernels })));
-    machine.register(Arc::new(VulkanBackend::with_options(VulkanOptions { kernels: args.vulkan_kernels })));
+    machine.register(Arc::new(VulkanBackend::with_options(VulkanOptions {
+        kernels: args.vulkan_kernels,
+        ..VulkanOptions::default()
+    })));
     let path = store(args, measuring)?;
     if let Some(path) = &path {
         let (measurements, warning) = Measurements::load(path);

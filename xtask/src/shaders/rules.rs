@@ -42,6 +42,8 @@ const QUANTISED: [&str; 8] = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q
 /// the formats that it holds for; none stands for all.
 const MUST_SHOW: &[(&str, &[&str], &[Kind])] = &[
     ("attention", &[], &[FMA]),
+    ("matmul_matrix", &[], &[WMMA, WIDE_LOAD]),
+    ("matmul_split", &[], &[WMMA, WIDE_LOAD]),
     ("matmul_tile", &[], &[FMA, WIDE_LOAD]),
     ("matmul_tile_i8", &[], &[DOT, WIDE_LOAD]),
     ("matvec", &PLAIN, &[FMA, WIDE_LOAD]),

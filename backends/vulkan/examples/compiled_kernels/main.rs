@@ -10,7 +10,7 @@ mod spirv;
 use std::{collections::BTreeMap, error::Error};
 
 use biga_hal::{Backend, DType, DeviceKind};
-use biga_vulkan::{CompiledKernel, VulkanBackend};
+use biga_vulkan::{CompiledKernel, Matrices, VulkanBackend, VulkanOptions};
 use serde_json::{Map, Value, json};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -23,7 +23,15 @@ fn main() -> Result<()> {
     let backend = VulkanBackend::new();
     let infos = backend.probe().map_err(|error| error.to_string())?;
     let gpu = infos.iter().find(|info| info.kind != DeviceKind::SoftwareGpu).ok_or("the loader lists no GPU")?;
-    let compiled = backend.inspect(gpu.id, &segments::all()?)?;
+    let segments = segments::all()?;
+    let mut compiled = backend.inspect(gpu.id, &segments)?;
+    // Kernels for GPUs without matrix instructions are kept as good.
+    let without = VulkanBackend::with_options(VulkanOptions { matrices: Matrices::Never, ..VulkanOptions::default() });
+    for one in without.inspect(gpu.id, &segments)? {
+        if !compiled.iter().any(|seen| seen.kernel == one.kernel && seen.constants == one.constants) {
+            compiled.push(one);
+        }
+    }
     if !words.is_empty() {
         print_code(&compiled, &words);
         return Ok(());

@@ -1,4 +1,5 @@
-//! Products of the step's rows with weights: which of the three kernels, and its tiles.
+//! Products of the step's rows with weights: which kernel, and its tiles. Those by matrix instructions are
+//! next door.
 //!
 //! On a GPU, quantised weights take x as quants of 8 bits. A launch before the products of an op writes
 //! them to the device's scratch memory, which every op and every segment uses in turn.
@@ -6,7 +7,7 @@
 use biga_hal::{BoundOp, ByteRange, Result, Rows, Segment};
 use biga_shaders::Kernel;
 
-use super::{Launch, Lowering, check::range, push::Push};
+use super::{Launch, Lowering, check::range, matrix, push::Push};
 use crate::tuning::Tuning;
 use crate::weight::{CHUNK, chunks, plane_offsets};
 
@@ -34,6 +35,9 @@ pub(crate) fn scratch_bytes(segment: &Segment, tuning: &Tuning) -> u64 {
         return 0;
     }
     let bytes = |bound: &BoundOp| {
+        if let Some(bytes) = matrix::scratch_bytes(segment, bound, tuning) {
+            return Some(bytes);
+        }
         let columns = quantised_columns(bound)? as u64;
         let rows = match bound.rows {
             Rows::Tokens => segment.bucket.tokens,
@@ -72,6 +76,9 @@ impl Lowering<'_> {
         bias: bool,
         softcap: Option<f32>,
     ) -> Result<()> {
+        if self.matrix_products(out, widths, bias, softcap)? {
+            return Ok(());
+        }
         let whole: usize = widths.iter().sum();
         let columns = quantised_columns(self.bound).filter(|_| !self.tuning.software);
         let quantised = columns.map(|columns| self.quantise(out, columns)).transpose()?;
@@ -162,7 +169,7 @@ impl Lowering<'_> {
 }
 
 /// A band of columns of a row-major f32 value, as one range a row.
-fn columns(address: u64, rows: usize, stride: usize, first: usize, width: usize) -> Vec<ByteRange> {
+pub(super) fn columns(address: u64, rows: usize, stride: usize, first: usize, width: usize) -> Vec<ByteRange> {
     if width == stride {
         return vec![ByteRange { address, size_bytes: (4 * rows * width) as u64 }];
     }

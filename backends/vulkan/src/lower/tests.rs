@@ -8,7 +8,13 @@ use biga_hal::{
 };
 
 use super::{Kernel, Launch, lower};
-use crate::{device::Kernels, hazard::Hazards, probe, tuning::Tuning, weight};
+use crate::{
+    device::{Kernels, VulkanOptions},
+    hazard::Hazards,
+    probe,
+    tuning::Tuning,
+    weight,
+};
 
 /// Memory that is only an address.
 #[derive(Debug)]
@@ -76,7 +82,8 @@ fn segment(tokens: usize, build: impl FnOnce(&mut Space, Bucket) -> Vec<BoundOp>
 const SCRATCH: u64 = 1 << 40;
 
 fn launches(segment: &Segment, kernels: Kernels) -> Vec<Launch> {
-    lower(segment, &Tuning::new(&probe::example_facts(), kernels), &[], SCRATCH).unwrap()
+    let options = VulkanOptions { kernels, ..VulkanOptions::default() };
+    lower(segment, &Tuning::new(&probe::example_facts(), options), &[], SCRATCH).unwrap()
 }
 
 fn barriers(launches: &[Launch]) -> Vec<bool> {
@@ -152,7 +159,8 @@ fn the_bucket_and_the_device_choose_the_product() {
     };
     assert_eq!(kernel(1, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [25, 1, 1]));
     assert_eq!(kernel(4, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [25, 1, 1]));
-    assert_eq!(kernel(65, Kernels::Gpu), (Kernel::MatMulTile(DType::Q4_0), [2, 3, 1]));
+    assert_eq!(kernel(5, Kernels::Gpu), (Kernel::MatMulSplit(DType::Q4_0), [1, 7, 1]));
+    assert_eq!(kernel(65, Kernels::Gpu), (Kernel::MatMulMatrix(DType::Q4_0), [2, 2, 1]));
     assert_eq!(kernel(1, Kernels::Software), (Kernel::MatMulRows(DType::Q4_0), [2, 1, 1]));
     assert_eq!(kernel(65, Kernels::Software), (Kernel::MatMulRows(DType::Q4_0), [2, 9, 1]));
 }

@@ -107,6 +107,12 @@ impl PhysicalDevice {
         if has_budget {
             extensions.push(ash::ext::memory_budget::NAME.as_ptr());
         }
+        // The kernels with matrix instructions are written for the memory model that these ask for.
+        let has_matrices = !facts.matrix_f16.is_empty();
+        let mut matrix = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default().cooperative_matrix(true);
+        if has_matrices {
+            extensions.push(ash::khr::cooperative_matrix::NAME.as_ptr());
+        }
         let mut executable =
             vk::PhysicalDevicePipelineExecutablePropertiesFeaturesKHR::default().pipeline_executable_info(statistics);
         if statistics {
@@ -117,6 +123,7 @@ impl PhysicalDevice {
             .storage_buffer8_bit_access(true)
             .buffer_device_address(true)
             .timeline_semaphore(true)
+            .vulkan_memory_model(has_matrices)
             .scalar_block_layout(true)
             .shader_float16(true)
             .shader_int8(true);
@@ -135,6 +142,9 @@ impl PhysicalDevice {
             .push_next(&mut v11)
             .push_next(&mut v12)
             .push_next(&mut v13);
+        if has_matrices {
+            info = info.push_next(&mut matrix);
+        }
         if statistics {
             info = info.push_next(&mut executable);
         }

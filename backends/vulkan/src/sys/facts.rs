@@ -49,6 +49,8 @@ pub(crate) struct Facts {
     pub(crate) max_buffer_bytes: u64,
     pub(crate) max_shared_bytes: u32,
     pub(crate) max_grid: [u32; 3],
+    /// Invocations of a workgroup along its first axis.
+    pub(crate) max_lanes: u32,
     pub(crate) subgroup_size: u32,
     pub(crate) min_subgroup_size: u32,
     pub(crate) max_subgroup_size: u32,
@@ -60,6 +62,10 @@ pub(crate) struct Facts {
     pub(crate) host_pointer_alignment: Option<u64>,
     /// `MxNxK a*b->c`, for the subgroup scope.
     pub(crate) matrix_shapes: Vec<String>,
+    /// M, N and K of the products of halves with sums in f32, for the subgroup scope, if kernels may use them.
+    pub(crate) matrix_f16: Vec<[u32; 3]>,
+    /// Processors that each hold workgroups of their own, where the driver says so.
+    pub(crate) compute_units: Option<u32>,
 }
 
 impl Facts {
@@ -100,6 +106,10 @@ impl PhysicalDevice {
             max_buffer_bytes: 0,
             max_shared_bytes: basic.limits.max_compute_shared_memory_size,
             max_grid: basic.limits.max_compute_work_group_count,
+            max_lanes: {
+                let limits = &basic.limits;
+                limits.max_compute_work_group_invocations.min(limits.max_compute_work_group_size[0])
+            },
             subgroup_size: 1,
             min_subgroup_size: 1,
             max_subgroup_size: 1,
@@ -108,6 +118,8 @@ impl PhysicalDevice {
             dot_4x8_accelerated: None,
             host_pointer_alignment: None,
             matrix_shapes: Vec::new(),
+            matrix_f16: Vec::new(),
+            compute_units: None,
         };
         self.ask_memory(&mut facts);
         if basic.api_version < vk::API_VERSION_1_3 {
@@ -118,13 +130,13 @@ impl PhysicalDevice {
         if facts.max_shared_bytes < KERNEL_SHARED_BYTES {
             facts.missing.push("24 KiB of shared memory for a workgroup");
         }
-        let limits = &basic.limits;
-        if limits.max_compute_work_group_invocations.min(limits.max_compute_work_group_size[0]) < KERNEL_LANES {
+        if facts.max_lanes < KERNEL_LANES {
             facts.missing.push("workgroups of 256");
         }
         self.ask_properties(&mut facts);
-        self.ask_features(&mut facts);
+        self.ask_compute_units(&mut facts);
         self.ask_matrix_shapes(&mut facts);
+        self.ask_features(&mut facts);
         facts
     }
 
@@ -198,13 +210,33 @@ impl PhysicalDevice {
         }
     }
 
+    fn ask_compute_units(&self, facts: &mut Facts) {
+        let mut nvidia = vk::PhysicalDeviceShaderSMBuiltinsPropertiesNV::default();
+        let mut amd = vk::PhysicalDeviceShaderCoreProperties2AMD::default();
+        let mut all = vk::PhysicalDeviceProperties2::default();
+        if facts.has_extension(ash::nv::shader_sm_builtins::NAME) {
+            all = all.push_next(&mut nvidia);
+        }
+        if facts.has_extension(ash::amd::shader_core_properties2::NAME) {
+            all = all.push_next(&mut amd);
+        }
+        // SAFETY: the chain holds only structures whose extensions the device offers.
+        unsafe { self.instance.raw.get_physical_device_properties2(self.raw, &mut all) };
+        let count = nvidia.shader_sm_count.max(amd.active_compute_unit_count);
+        facts.compute_units = (count > 0).then_some(count);
+    }
+
     fn ask_features(&self, facts: &mut Facts) {
         let mut v11 = vk::PhysicalDeviceVulkan11Features::default();
         let mut v12 = vk::PhysicalDeviceVulkan12Features::default();
         let mut v13 = vk::PhysicalDeviceVulkan13Features::default();
+        let mut matrix = vk::PhysicalDeviceCooperativeMatrixFeaturesKHR::default();
         let mut all =
             vk::PhysicalDeviceFeatures2::default().push_next(&mut v11).push_next(&mut v12).push_next(&mut v13);
-        // SAFETY: the device offers Vulkan 1.3, which defines every structure in the chain.
+        if facts.has_extension(ash::khr::cooperative_matrix::NAME) {
+            all = all.push_next(&mut matrix);
+        }
+        // SAFETY: the device offers Vulkan 1.3 and each extension whose structure is in the chain.
         unsafe { self.instance.raw.get_physical_device_features2(self.raw, &mut all) };
         let required = [
             ("storageBuffer16BitAccess", v11.storage_buffer16_bit_access),
@@ -221,6 +253,9 @@ impl PhysicalDevice {
             ("computeFullSubgroups", v13.compute_full_subgroups),
         ];
         facts.missing.extend(required.iter().filter(|(_, has)| *has == vk::FALSE).map(|(name, _)| *name));
+        if matrix.cooperative_matrix == vk::FALSE || v12.vulkan_memory_model == vk::FALSE {
+            facts.matrix_f16.clear();
+        }
     }
 
     fn ask_matrix_shapes(&self, facts: &mut Facts) {
@@ -230,9 +265,13 @@ impl PhysicalDevice {
         let calls = ash::khr::cooperative_matrix::Instance::new(&self.instance.entry, &self.instance.raw);
         // SAFETY: the device was listed by the live instance and offers the extension.
         let shapes = unsafe { calls.get_physical_device_cooperative_matrix_properties(self.raw) }.unwrap_or_default();
-        facts.matrix_shapes = shapes
-            .iter()
-            .filter(|shape| shape.scope == vk::ScopeKHR::SUBGROUP)
+        let of_subgroup = || shapes.iter().filter(|shape| shape.scope == vk::ScopeKHR::SUBGROUP);
+        facts.matrix_f16 = of_subgroup()
+            .filter(|s| [s.a_type, s.b_type] == [vk::ComponentTypeKHR::FLOAT16; 2])
+            .filter(|s| [s.c_type, s.result_type] == [vk::ComponentTypeKHR::FLOAT32; 2])
+            .map(|s| [s.m_size, s.n_size, s.k_size])
+            .collect();
+        facts.matrix_shapes = of_subgroup()
             .map(|s| {
                 let (a, b, c) = (component(s.a_type), component(s.b_type), component(s.result_type));
                 format!("{}x{}x{} {a}*{b}->{c}", s.m_size, s.n_size, s.k_size)

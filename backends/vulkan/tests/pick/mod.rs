@@ -4,14 +4,22 @@
 use std::sync::Arc;
 
 use biga_hal::{Backend, Device, DeviceKind};
-use biga_vulkan::{Kernels, VulkanBackend, VulkanOptions};
+use biga_vulkan::{Kernels, Matrices, VulkanBackend, VulkanOptions};
 
 /// The devices, opened. None, with the reason printed, where none takes part and none was named.
 ///
 /// # Panics
 /// If a device was named and is not there, or a device does not open.
 pub(crate) fn devices(kernels: Kernels) -> Vec<Arc<dyn Device>> {
-    let backend = VulkanBackend::with_options(VulkanOptions { kernels });
+    devices_with(kernels, Matrices::Auto)
+}
+
+/// The same, with or without matrix instructions.
+///
+/// # Panics
+/// As [`devices`].
+pub(crate) fn devices_with(kernels: Kernels, matrices: Matrices) -> Vec<Arc<dyn Device>> {
+    let backend = VulkanBackend::with_options(VulkanOptions { kernels, matrices });
     let wanted = std::env::var("BIGA_TEST_VULKAN").unwrap_or_default().to_lowercase();
     let infos = match backend.probe() {
         Ok(infos) => infos,

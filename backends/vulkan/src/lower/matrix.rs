@@ -1,0 +1,170 @@
+//! Products with many rows of x by matrix instructions.
+//!
+//! A launch before the products of an op writes x as halves to the device's scratch memory, with a power of
+//! two for each row.
+
+use biga_hal::{BoundOp, ByteRange, DType, OpKind, Result, Rows, Segment};
+use biga_shaders::Kernel;
+
+use super::{Launch, Lowering, check::range, product::columns, push::Push};
+use crate::{
+    tile::{MatrixShape, MatrixTile, Share},
+    tuning::Tuning,
+    weight::{CHUNK, chunks, plane_offsets},
+};
+
+/// The most rows of x for which another kernel is faster.
+const FEW_TOKENS: usize = 4;
+
+/// Bytes of a chunk of a row of x.
+const HALVES_BYTES: u64 = 2 * CHUNK as u64;
+const SCALE_BYTES: u64 = 4;
+
+/// How the products of an op run.
+struct Plan {
+    shape: MatrixShape,
+    /// One for each width.
+    tiles: Vec<MatrixTile>,
+    columns: usize,
+    /// Rows of x that are stored: those that tiles read.
+    stride: usize,
+}
+
+/// Where x lies as halves.
+#[derive(Clone, Copy)]
+struct HalvedX {
+    halves: ByteRange,
+    scales: ByteRange,
+    stride: usize,
+}
+
+/// The plan of an op with products, if matrix instructions are for it.
+fn plan(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<Plan> {
+    let shape = tuning.matrix?;
+    let widths = match bound.op.kind {
+        OpKind::QkvProjection { .. } => 3,
+        OpKind::GateUp { .. } => 2,
+        OpKind::OutputProjection { .. } | OpKind::Down { .. } | OpKind::Head { .. } => 1,
+        _ => return None,
+    };
+    let rows = match bound.rows {
+        Rows::Tokens => segment.bucket.tokens,
+        Rows::Outputs => segment.bucket.outputs,
+    };
+    let weights = bound.weights.get(..widths)?;
+    // Halves would lose what f32 holds.
+    if rows <= FEW_TOKENS || weights.iter().any(|weight| weight.dtype == DType::F32) {
+        return None;
+    }
+    let choose =
+        |weight_rows| tuning.tile.unwrap_or_else(|| MatrixTile::choose(rows, weight_rows, tuning.compute_units, shape));
+    let tiles: Vec<MatrixTile> = weights.iter().map(|weight| choose(weight.rows)).collect();
+    let stride = tiles.iter().map(|tile| rows.next_multiple_of(tile.tokens as usize)).max()?;
+    Some(Plan { shape, tiles, columns: weights.first()?.columns, stride })
+}
+
+/// Bytes of x as halves for an op, and of its scales.
+fn bytes_of_x(plan: &Plan) -> Option<(u64, u64)> {
+    let stride = plan.stride as u64;
+    let halves = stride.checked_mul(chunks(plan.columns) as u64)?.checked_mul(HALVES_BYTES)?;
+    Some((halves, stride.checked_mul(SCALE_BYTES)?))
+}
+
+/// The scratch that an op needs for products by matrix instructions; `None` if it has none.
+pub(super) fn scratch_bytes(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<u64> {
+    let (halves, scales) = bytes_of_x(&plan(segment, bound, tuning)?)?;
+    halves.checked_add(scales)
+}
+
+impl Lowering<'_> {
+    /// One launch per weight, if the op's products run by matrix instructions; false if they do not.
+    pub(super) fn matrix_products(
+        &self,
+        out: &mut Vec<Launch>,
+        widths: &[usize],
+        bias: bool,
+        softcap: Option<f32>,
+    ) -> Result<bool> {
+        let Some(plan) = plan(self.segment, self.bound, self.tuning) else { return Ok(false) };
+        let x = self.halve(out, &plan)?;
+        let whole: usize = widths.iter().sum();
+        let mut first = 0;
+        for (i, (&width, &tile)) in widths.iter().zip(&plan.tiles).enumerate() {
+            let bias = if bias { Some(widths.len() + i) } else { None };
+            out.push(self.matrix_product(i, bias, (first, whole), softcap, x, (plan.shape, tile))?);
+            first += width;
+        }
+        Ok(true)
+    }
+
+    /// x as halves, in scratch.
+    fn halve(&self, out: &mut Vec<Launch>, plan: &Plan) -> Result<HalvedX> {
+        let (rows, header_word) = self.rows();
+        let (halves, scales) =
+            bytes_of_x(plan).ok_or_else(|| self.invalid("its rows of x are more than addresses count"))?;
+        let halves = ByteRange { address: self.scratch, size_bytes: halves };
+        let scales = ByteRange { address: self.scratch + halves.size_bytes, size_bytes: scales };
+        let mut push = Push::default();
+        push.address(self.input(0)).address(halves.address).address(scales.address).address(self.step());
+        push.word(header_word as u32).word(self.word("rows", rows)?).word(self.word("columns", plan.columns)?);
+        push.word(self.word("columns", chunks(plan.columns))?).word(self.word("rows", plan.stride)?);
+        // The kernel counts 16-byte units.
+        self.word("16-byte units of x", halves.size_bytes / 16)?;
+        let ragged = u32::from(!plan.columns.is_multiple_of(CHUNK));
+        let grid = self.fits([self.word("rows", rows)?, 1, 1])?;
+        let mut launch = self.launch(Kernel::XToF16, self.tuning.reduction_lanes(), &[ragged], push, grid);
+        launch.dispatch.reads = self.input_ranges();
+        launch.dispatch.reads.push(range(&self.segment.step));
+        launch.dispatch.writes = vec![halves, scales];
+        out.push(launch);
+        Ok(HalvedX { halves, scales, stride: plan.stride })
+    }
+
+    fn matrix_product(
+        &self,
+        index: usize,
+        bias: Option<usize>,
+        (first, whole): (usize, usize),
+        softcap: Option<f32>,
+        x: HalvedX,
+        (shape, tile): (MatrixShape, MatrixTile),
+    ) -> Result<Launch> {
+        let tuning = self.tuning;
+        if let Some(cause) = tile.fault(shape, tuning.subgroup, tuning.max_lanes, tuning.max_shared_bytes) {
+            return Err(self.invalid(cause));
+        }
+        let weight = &self.bound.weights[index];
+        let (rows, header_word) = self.rows();
+        let y = self.output()?;
+        let mut push = Push::default();
+        for offset in plane_offsets(weight.rows, weight.columns, weight.dtype) {
+            push.address(self.weight(index) + offset);
+        }
+        push.address(x.halves.address).address(x.scales.address).address(y);
+        push.address(bias.map_or(0, |i| self.weight(i))).address(self.step());
+        push.word(header_word as u32).word(self.word("rows", rows)?).word(self.word("weight rows", weight.rows)?);
+        push.word(self.word("columns", chunks(weight.columns))?).word(self.word("rows", x.stride)?);
+        push.word(self.word("width", whole)?).word(self.word("width", first)?).float(softcap.unwrap_or(0.0));
+
+        let [m, n, k] = shape;
+        let (kernel, own) = match tile.share {
+            Share::Parts { rows, tokens, buffers } => {
+                (Kernel::MatMulMatrix(weight.dtype), vec![m, n, k, tile.rows, tile.tokens, rows, tokens, buffers])
+            }
+            Share::Columns { subgroups, depth } => {
+                (Kernel::MatMulSplit(weight.dtype), vec![m, n, k, tile.rows, tile.tokens, subgroups, depth])
+            }
+        };
+        let across = self.word("grid width", rows.div_ceil(tile.tokens as usize))?;
+        let down = self.word("grid height", weight.rows.div_ceil(tile.rows as usize))?;
+        let grid = self.fits([across, down, 1])?;
+        let mut launch = self.launch(kernel, tile.subgroups() * tuning.subgroup, &own, push, grid);
+        // Only this weight and this part of the output: the products of one op run side by side.
+        launch.dispatch.reads = vec![x.halves, x.scales, range(&weight.slice), range(&self.segment.step)];
+        if let Some(i) = bias {
+            launch.dispatch.reads.push(range(&self.bound.weights[i].slice));
+        }
+        launch.dispatch.writes = columns(y, rows, whole, first, weight.rows);
+        Ok(launch)
+    }
+}

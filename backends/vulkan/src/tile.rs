@@ -1,0 +1,256 @@
+//! How a product by matrix instructions is cut into workgroups: pure, so that it is tested without a device.
+//!
+//! With many rows of x the arithmetic takes the time: large tiles, whose subgroups share what one of them
+//! brings. With few, reading the weight does: the subgroups of a small tile share the columns instead.
+
+use std::{fmt, str::FromStr};
+
+/// The shape of one matrix instruction: rows of the weight, rows of x, columns.
+pub(crate) type MatrixShape = [u32; 3];
+
+/// Columns of a step.
+const STEP: u32 = 32;
+/// Bytes of a row of a step in shared memory, with its pad.
+const STEP_BYTES: u32 = 80;
+
+/// Whether kernels use matrix instructions, where a device has them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Matrices {
+    /// As the sizes of each op suggest.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Never,
+    /// As by [`Matrices::Auto`], with this tile for every product that they compute.
+    Tile(MatrixTile),
+}
+
+/// What one workgroup computes of a product, and how its subgroups share it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MatrixTile {
+    /// Rows of the weight.
+    pub rows: u32,
+    /// Rows of x.
+    pub tokens: u32,
+    /// Among subgroups.
+    pub share: Share,
+}
+
+/// How the subgroups of a workgroup share a tile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Share {
+    /// Each computes a part of the tile.
+    Parts {
+        /// Rows of the weight of a part.
+        rows: u32,
+        /// Rows of x of a part.
+        tokens: u32,
+        /// Tiles in shared memory: one, or two for a barrier less.
+        buffers: u32,
+    },
+    /// Each computes all of the tile over some of the columns.
+    Columns {
+        /// How many subgroups.
+        subgroups: u32,
+        /// Steps of 32 columns that one takes at a time: 1, 2, 4 or 8.
+        depth: u32,
+    },
+}
+
+const fn parts(rows: u32, tokens: u32, part_rows: u32, part_tokens: u32) -> MatrixTile {
+    MatrixTile { rows, tokens, share: Share::Parts { rows: part_rows, tokens: part_tokens, buffers: 2 } }
+}
+
+/// The most rows of x for which the subgroups share the columns.
+const FEW_TOKENS: usize = 64;
+
+/// Tiles for many rows of x, largest first.
+const LARGE: [MatrixTile; 2] = [parts(128, 128, 64, 32), parts(64, 64, 32, 16)];
+
+impl MatrixTile {
+    /// The tile for a product of `x_rows` with a weight of `weight_rows`: the largest with which every one of
+    /// `compute_units` has a workgroup, else the smallest.
+    pub(crate) fn choose(x_rows: usize, weight_rows: usize, compute_units: u32, shape: MatrixShape) -> MatrixTile {
+        let occupies = |tile: &MatrixTile| {
+            weight_rows.div_ceil(tile.rows as usize) * x_rows.div_ceil(tile.tokens as usize) >= compute_units as usize
+        };
+        let tile = if x_rows <= FEW_TOKENS {
+            let tokens = x_rows.next_power_of_two().max(16) as u32;
+            // As many steps at a time as 48 KiB of shared memory hold.
+            let of = |rows| MatrixTile { rows, tokens, share: Share::Columns { subgroups: 8, depth: 64 / rows } };
+            [of(64), of(32)].into_iter().find(occupies).unwrap_or(of(16))
+        } else {
+            let [.., smallest] = LARGE;
+            LARGE.into_iter().find(occupies).unwrap_or(smallest)
+        };
+        tile.scaled(shape)
+    }
+
+    /// The tile with as many matrices of `shape` as it has of 16 by 16.
+    fn scaled(self, [m, n, _]: MatrixShape) -> MatrixTile {
+        let (by_m, by_n) = (|rows: u32| rows * m / 16, |tokens: u32| tokens * n / 16);
+        let share = match self.share {
+            Share::Parts { rows, tokens, buffers } => Share::Parts { rows: by_m(rows), tokens: by_n(tokens), buffers },
+            columns => columns,
+        };
+        MatrixTile { rows: by_m(self.rows), tokens: by_n(self.tokens), share }
+    }
+
+    /// How many subgroups a workgroup has.
+    pub(crate) fn subgroups(&self) -> u32 {
+        match self.share {
+            Share::Parts { rows, tokens, .. } => (self.rows / rows) * (self.tokens / tokens),
+            Share::Columns { subgroups, .. } => subgroups,
+        }
+    }
+
+    /// Shared memory of a workgroup; the kernels reckon it alike.
+    pub(crate) fn shared_bytes(&self, [_, n, _]: MatrixShape) -> u32 {
+        // What a subgroup lays its sums out in.
+        let patch = |rows: u32| n * (rows + 4) * 4;
+        match self.share {
+            Share::Parts { rows, buffers, .. } => {
+                (buffers * (self.rows + self.tokens) * STEP_BYTES).max(self.subgroups() * patch(rows))
+            }
+            Share::Columns { subgroups, depth } => subgroups * (depth * self.rows * STEP_BYTES).max(patch(self.rows)),
+        }
+    }
+
+    /// Why the kernels cannot run the tile, if they cannot.
+    pub(crate) fn fault(
+        &self,
+        shape: MatrixShape,
+        subgroup: u32,
+        max_lanes: u32,
+        max_shared_bytes: u32,
+    ) -> Option<String> {
+        let [m, n, k] = shape;
+        let whole = |rows: u32, tokens: u32| {
+            rows > 0 && tokens > 0 && rows.is_multiple_of(m) && tokens.is_multiple_of(n) && rows.is_multiple_of(4)
+        };
+        let divides = match self.share {
+            Share::Parts { rows, tokens, buffers } => {
+                whole(rows, tokens)
+                    && self.rows.is_multiple_of(rows)
+                    && self.tokens.is_multiple_of(tokens)
+                    && (1..=2).contains(&buffers)
+            }
+            Share::Columns { subgroups, depth } => {
+                whole(self.rows, self.tokens)
+                    && subgroups > 0
+                    && matches!(depth, 1 | 2 | 4 | 8)
+                    && (self.rows * 2).is_multiple_of(subgroup)
+            }
+        };
+        if !divides || !STEP.is_multiple_of(k) || k % 8 != 0 {
+            return Some(format!("tile {self} is not made of matrices of {m}x{n}x{k} and subgroups of {subgroup}"));
+        }
+        let (lanes, bytes) = (self.subgroups().saturating_mul(subgroup), self.shared_bytes(shape));
+        if lanes > max_lanes || bytes > max_shared_bytes {
+            return Some(format!(
+                "tile {self} takes {lanes} lanes and {bytes} bytes of shared memory, at most {max_lanes} and \
+                 {max_shared_bytes} are there"
+            ));
+        }
+        None
+    }
+}
+
+/// `128x128/64x32`: subgroups by parts, `/1` behind it for one buffer; `32x16*8`: eight subgroups by columns,
+/// `*4` behind it for four steps at a time.
+impl fmt::Display for MatrixTile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let MatrixTile { rows, tokens, share } = self;
+        match share {
+            Share::Parts { rows: r, tokens: t, buffers } => write!(f, "{rows}x{tokens}/{r}x{t}/{buffers}"),
+            Share::Columns { subgroups, depth } => write!(f, "{rows}x{tokens}*{subgroups}*{depth}"),
+        }
+    }
+}
+
+impl FromStr for MatrixTile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<MatrixTile, String> {
+        let fault = || format!("`{text}` is no tile such as 128x128/64x32/2 or 32x16*8*2");
+        let number = |text: &str| text.parse::<u32>().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(fault);
+        let pair = |text: &str| -> Result<(u32, u32), String> {
+            let (a, b) = text.split_once('x').ok_or_else(fault)?;
+            Ok((number(a)?, number(b)?))
+        };
+        let by_parts: Vec<&str> = text.split('/').collect();
+        let by_columns: Vec<&str> = text.split('*').collect();
+        let (whole, share) = match (by_parts.as_slice(), by_columns.as_slice()) {
+            ([whole, part, rest @ ..], _) if rest.len() <= 1 => {
+                let (rows, tokens) = pair(part)?;
+                let buffers = rest.first().map_or(Ok(2), |text| number(text))?;
+                (whole, Share::Parts { rows, tokens, buffers })
+            }
+            (_, [whole, subgroups, rest @ ..]) if rest.len() <= 1 => {
+                let depth = rest.first().map_or(Ok(2), |text| number(text))?;
+                (whole, Share::Columns { subgroups: number(subgroups)?, depth })
+            }
+            _ => return Err(fault()),
+        };
+        let (rows, tokens) = pair(whole)?;
+        Ok(MatrixTile { rows, tokens, share })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MatrixTile;
+
+    const SHAPE: [u32; 3] = [16, 16, 16];
+
+    fn check(x_rows: usize, weight_rows: usize, compute_units: u32, expected: &str) {
+        let tile = MatrixTile::choose(x_rows, weight_rows, compute_units, SHAPE);
+        assert_eq!(tile.to_string(), expected);
+    }
+
+    #[test]
+    fn the_tile_follows_from_sizes() {
+        // A large GPU.
+        check(512, 28672, 132, "128x128/64x32/2");
+        check(512, 1024, 132, "64x64/32x16/2");
+        check(8, 28672, 132, "64x16*8*1");
+        check(33, 4096, 132, "16x64*8*4");
+        // A small one.
+        check(512, 1024, 16, "128x128/64x32/2");
+        check(16, 1024, 16, "64x16*8*1");
+    }
+
+    #[test]
+    fn every_choice_fits_what_devices_have_at_least() {
+        // Matrices and subgroups of AMD and NVIDIA, and of Mesa's driver on the CPU.
+        for (shape, subgroup, shared) in [(SHAPE, 32, 48 << 10), ([8, 8, 8], 8, 32 << 10)] {
+            for x_rows in [5, 8, 16, 17, 33, 64, 65, 512, 4096] {
+                for weight_rows in [1, 64, 1024, 4096, 262_144] {
+                    for units in [1, 16, 132] {
+                        let tile = MatrixTile::choose(x_rows, weight_rows, units, shape);
+                        assert_eq!(tile.fault(shape, subgroup, 256, shared), None);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn tiles_are_read_as_they_are_written() {
+        for text in ["128x256/64x64/1", "32x16*8*4"] {
+            assert_eq!(text.parse::<MatrixTile>().unwrap().to_string(), text);
+        }
+        assert_eq!("32x16*8".parse::<MatrixTile>().unwrap().to_string(), "32x16*8*2");
+        for text in ["", "32x16", "32*8", "0x16*8", "32x16*8*2*2", "99999999x16*8"] {
+            assert!(text.parse::<MatrixTile>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        let fault = |text: &str| text.parse::<MatrixTile>().unwrap().fault(SHAPE, 32, 256, 48 << 10);
+        assert!(fault("128x128/64x24").is_some_and(|cause| cause.contains("not made of")));
+        assert!(fault("256x256/64x64").is_some_and(|cause| cause.contains("512 lanes")));
+        assert!(fault("128x256/64x64/2").is_some_and(|cause| cause.contains("61440 bytes")));
+    }
+}

@@ -1,0 +1,102 @@
+//! Products and tables against the CPU's plain reference: every format and every kernel, at the edges of tiles.
+
+mod case;
+mod pick;
+
+use biga_hal::{DType, Heads, OpKind};
+use biga_vulkan::{Kernels, Matrices};
+use case::{Case, Random, SUM, check};
+use pick::{devices, devices_with};
+
+/// The same where both factors are rounded to halves first, and the scales of a weight's parts before them.
+const HALVES: f32 = 1e-3;
+
+fn products(kernels: Kernels, matrices: Matrices) {
+    for device in devices_with(kernels, matrices) {
+        let mut random = Random(1);
+        for dtype in DType::ALL {
+            // Few rows of x never become halves, and f32 weights never do.
+            let halves = kernels == Kernels::Gpu && matrices != Matrices::Never && dtype != DType::F32;
+            let tolerance = |bucket: usize| if halves && bucket > 4 { HALVES } else { SUM };
+            let columns = if dtype.block_len() == 256 { 512 } else { 96 };
+            let wide = columns * 3;
+            for (n, bucket, columns) in
+                [(1, 1, columns), (2, 3, columns), (4, 4, columns), (5, 17, wide), (37, 40, columns), (100, 100, wide)]
+            {
+                let kind = OpKind::Down { ff: columns, width: 71 };
+                check(&device, &Case::new(&mut random, kind, dtype, n, bucket), tolerance(bucket));
+            }
+            let heads = Heads { n_heads: 3, n_kv_heads: 1, head_dim: 10 };
+            for n in [1, 9] {
+                let kind = OpKind::QkvProjection { width: columns, heads, bias: true };
+                check(&device, &Case::new(&mut random, kind, dtype, n, n), tolerance(n));
+                let kind = OpKind::Head { width: columns, vocab: 130, softcap: Some(30.0) };
+                // The cap hides how large the sum was that the error belongs to.
+                check(&device, &Case::new(&mut random, kind, dtype, n, n), 10.0 * tolerance(n));
+                let kind = OpKind::GateUp { width: columns, ff: 33 };
+                check(&device, &Case::new(&mut random, kind, dtype, n, n), tolerance(n));
+            }
+            let kind = OpKind::Embed { vocab: 40, width: columns, scale: 2.5 };
+            check(&device, &Case::new(&mut random, kind, dtype, 7, 9), 1e-6);
+        }
+        // Widths that are no whole number of chunks.
+        for dtype in [DType::F32, DType::F16, DType::BF16] {
+            for n in [1, 11] {
+                let kind = OpKind::OutputProjection { input: 45, output: 19, bias: true };
+                check(&device, &Case::new(&mut random, kind, dtype, n, 12), HALVES);
+            }
+            let kind = OpKind::Embed { vocab: 40, width: 45, scale: 1.0 };
+            check(&device, &Case::new(&mut random, kind, dtype, 3, 3), 1e-6);
+        }
+    }
+}
+
+#[test]
+fn products_by_the_kernels_for_gpus() {
+    products(Kernels::Gpu, Matrices::Auto);
+}
+
+#[test]
+fn products_by_the_kernels_for_gpus_without_matrices() {
+    products(Kernels::Gpu, Matrices::Never);
+}
+
+#[test]
+fn products_by_the_kernels_for_drivers_on_the_cpu() {
+    products(Kernels::Software, Matrices::Auto);
+}
+
+/// Activations pass the range of halves, and one row's range is not another's.
+#[test]
+fn rows_of_any_magnitude_are_multiplied() {
+    for device in devices(Kernels::Gpu) {
+        let mut random = Random(6);
+        let (columns, tokens) = (96, 20);
+        let kind = OpKind::Down { ff: columns, width: 24 };
+        let mut case = Case::new(&mut random, kind, DType::F16, tokens, tokens);
+        case.by_row = true;
+        for exponent in [-20, 20] {
+            for (i, x) in case.inputs[0].iter_mut().enumerate() {
+                // Rows of zeros among them.
+                let row = (i / columns) as i32;
+                *x = if row % 7 == 6 { 0.0 } else { random.float() * 10f32.powi(exponent + row % 3) };
+            }
+            check(&device, &case, HALVES);
+        }
+    }
+}
+
+/// Tiles that the table may choose on some device, in units of a matrix of 8 by 8.
+#[test]
+fn every_tile_computes_the_same() {
+    for tile in ["8x8*8*4", "16x16*2*2", "32x32/16x8/1", "32x64/32x32/1"] {
+        for device in devices_with(Kernels::Gpu, Matrices::Tile(tile.parse().unwrap())) {
+            let mut random = Random(7);
+            // Fewer columns than the subgroups share, and more.
+            for (dtype, ff) in [(DType::F16, 96), (DType::Q6_K, 1536)] {
+                let kind = OpKind::Down { ff, width: 71 };
+                check(&device, &Case::new(&mut random, kind, dtype, 37, 40), HALVES);
+            }
+        }
+    }
+}
