@@ -1,6 +1,8 @@
 //! Devices that compute as the CPU does and claim to be something else, or fail.
 
 use std::{
+    fmt,
+    ops::Range,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,8 +16,18 @@ use biga::hal::{
 };
 use biga_cpu::{CpuBackend, CpuOptions};
 
+/// What a device does before it loads a part of a weight; an error is its answer.
+#[derive(Clone)]
+pub struct BeforeLoad(pub Arc<dyn Fn() -> Result<()> + Send + Sync>);
+
+impl fmt::Debug for BeforeLoad {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("BeforeLoad").finish_non_exhaustive()
+    }
+}
+
 /// How a device is unlike the CPU.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Disguise {
     /// What it claims to be.
     pub kind: DeviceKind,
@@ -25,11 +37,22 @@ pub struct Disguise {
     pub lost_at: Option<u64>,
     /// A submission shows as finished only once someone waits for it.
     pub slow: bool,
+    /// Runs on the thread that loads.
+    pub before_load: Option<BeforeLoad>,
+    /// Whether it compiles segments; else it is lost when it should.
+    pub compiles: bool,
 }
 
 impl Default for Disguise {
     fn default() -> Disguise {
-        Disguise { kind: DeviceKind::IntegratedGpu, imports: true, lost_at: None, slow: false }
+        Disguise {
+            kind: DeviceKind::IntegratedGpu,
+            imports: true,
+            lost_at: None,
+            slow: false,
+            before_load: None,
+            compiles: true,
+        }
     }
 }
 
@@ -68,9 +91,13 @@ impl Timeline for Slow {
 }
 
 impl Disguised {
+    fn lost(&self) -> Error {
+        Error::DeviceLost { device: self.info.id, cause: "made up".to_owned() }
+    }
+
     fn submitted(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<FencePoint> {
         if self.disguise.lost_at.is_some_and(|lost_at| self.n_submitted.fetch_add(1, Ordering::Relaxed) >= lost_at) {
-            return Err(Error::DeviceLost { device: self.info.id, cause: "made up".to_owned() });
+            return Err(self.lost());
         }
         let point = self.inner.submit(executable, waits)?;
         if !self.disguise.slow {
@@ -104,8 +131,16 @@ impl Device for Disguised {
     fn weight_size_bytes(&self, shape: &WeightShape, dtype: DType) -> u64 {
         self.inner.weight_size_bytes(shape, dtype)
     }
-    fn load_weight(&self, shape: &WeightShape, dtype: DType, from: &[u8], to: &BufferSlice) -> Result<()> {
-        self.inner.load_weight(shape, dtype, from, to)
+    fn load_rows(
+        &self,
+        shape: &WeightShape,
+        dtype: DType,
+        rows: Range<usize>,
+        from: &[u8],
+        to: &BufferSlice,
+    ) -> Result<()> {
+        self.disguise.before_load.as_ref().map_or(Ok(()), |before| before.0())?;
+        self.inner.load_rows(shape, dtype, rows, from, to)
     }
     fn write(&self, destination: &BufferSlice, bytes: &[u8]) -> Result<()> {
         self.inner.write(destination, bytes)
@@ -114,7 +149,7 @@ impl Device for Disguised {
         self.inner.read(source, bytes)
     }
     fn compile(&self, segment: &Segment) -> Result<Arc<dyn Executable>> {
-        self.inner.compile(segment)
+        if self.disguise.compiles { self.inner.compile(segment) } else { Err(self.lost()) }
     }
     fn submit(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<FencePoint> {
         self.submitted(executable, waits)
@@ -151,7 +186,7 @@ impl Backend for Disguises {
         let listed = self.probe().map_err(|_| Error::NoSuchDevice(id))?;
         let info = listed.into_iter().find(|info| info.id == id).ok_or(Error::NoSuchDevice(id))?;
         let inner = cpu.open(DeviceId { backend: "cpu", index: 0 })?;
-        let disguise = *self.0.get(id.index).ok_or(Error::NoSuchDevice(id))?;
+        let disguise = self.0.get(id.index).cloned().ok_or(Error::NoSuchDevice(id))?;
         Ok(Arc::new(Disguised { info, inner, disguise, n_submitted: AtomicU64::new(0), waited: Arc::default() }))
     }
 }

@@ -11,7 +11,7 @@ use biga::{
     probe::{Link, Machine, OpenDevices, Topology},
 };
 use biga_cpu::{CpuBackend, CpuOptions, Kernels};
-use biga_vulkan::{VulkanBackend, VulkanOptions};
+use biga_vulkan::VulkanBackend;
 
 /// Everything that decides what an engine looks like.
 #[derive(Clone, Debug)]
@@ -90,7 +90,7 @@ impl Setup {
         let mut machine = Machine::new();
         machine.register(Arc::new(CpuBackend::new(CpuOptions { threads: self.threads, kernels: self.kernels })));
         if self.devices.iter().any(|name| name != "cpu") {
-            let options = VulkanOptions { kernels: self.vulkan_kernels, ..VulkanOptions::default() };
+            let options = self.vulkan_kernels.into();
             machine.register(Arc::new(VulkanBackend::with_options(options)));
         }
         let selection = machine.probe().select(&self.devices);

@@ -64,6 +64,7 @@ fn zeroed_again(device: &dyn Device) -> Outcome {
 
 fn refuses_size(device: &dyn Device, size_bytes: u64) -> Outcome {
     let desc = BufferDesc { name: "absurd".into(), size_bytes, accessors: biga_hal::Accessors::default() };
+    ensure(device.allocate_unwritten(&desc).is_err(), "it was allocated without zeros")?;
     ensure(device.allocate(&desc).is_err(), "it was allocated")
 }
 

@@ -21,6 +21,7 @@ mod bench;
 mod cases;
 mod contract;
 mod data;
+mod loading;
 mod order;
 mod report;
 mod rig;
@@ -74,7 +75,7 @@ pub enum Group {
     Sample,
     /// A whole layer with shared memory, prefill in chunks and decode.
     Layer,
-    /// Allocation, copies, bounds.
+    /// Allocation, copies, bounds, loading.
     Memory,
     /// Segments that contradict themselves.
     Refusals,
@@ -121,7 +122,10 @@ pub fn run_group(group: Group, reference: &dyn Device, device: &dyn Device, opti
         Group::Elementwise => pair.run_all(cases::rows::elementwise(), &mut report),
         Group::Sample => cases::sample::run(&pair, &mut report),
         Group::Layer => cases::layer::run(&pair, &mut report),
-        Group::Memory => contract::memory(device, &mut report),
+        Group::Memory => {
+            contract::memory(device, &mut report);
+            loading::run(device, options.seed, &mut report);
+        }
         Group::Refusals => contract::refusals(device, &mut report),
         Group::Submission => contract::submission(reference, device, &mut report),
         Group::HostileSteps => contract::hostile_steps(device, options, &mut report),

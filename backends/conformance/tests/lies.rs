@@ -1,6 +1,6 @@
 //! A device whose launches do not tell the truth: the suite finds each kind of lie.
 
-use std::{any::Any, sync::Arc};
+use std::{any::Any, ops::Range, sync::Arc};
 
 use biga_conformance::{Group, Options, run_group};
 use biga_cpu::{CpuBackend, CpuDevice, CpuOptions, Kernels};
@@ -59,8 +59,15 @@ impl Device for Liar {
     fn weight_size_bytes(&self, shape: &WeightShape, dtype: DType) -> u64 {
         self.device.weight_size_bytes(shape, dtype)
     }
-    fn load_weight(&self, shape: &WeightShape, dtype: DType, source: &[u8], destination: &BufferSlice) -> Result<()> {
-        self.device.load_weight(shape, dtype, source, destination)
+    fn load_rows(
+        &self,
+        shape: &WeightShape,
+        dtype: DType,
+        rows: Range<usize>,
+        source: &[u8],
+        destination: &BufferSlice,
+    ) -> Result<()> {
+        self.device.load_rows(shape, dtype, rows, source, destination)
     }
     fn write(&self, destination: &BufferSlice, bytes: &[u8]) -> Result<()> {
         self.device.write(destination, bytes)

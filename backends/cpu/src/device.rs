@@ -2,6 +2,7 @@
 
 use std::{
     any::Any,
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -156,13 +157,23 @@ impl Device for CpuDevice {
         true
     }
 
-    fn load_weight(&self, shape: &WeightShape, dtype: DType, source: &[u8], destination: &BufferSlice) -> Result<()> {
-        let (wanted, size_bytes) = (self.weight_size_bytes(shape, dtype), source.len() as u64);
-        if wanted != size_bytes {
+    fn load_rows(
+        &self,
+        shape: &WeightShape,
+        dtype: DType,
+        rows: Range<usize>,
+        source: &[u8],
+        destination: &BufferSlice,
+    ) -> Result<()> {
+        biga_hal::check_load(shape, dtype, &rows, source.len())?;
+        let wanted = self.weight_size_bytes(shape, dtype);
+        if wanted != destination.size_bytes() {
             let buffer = destination.buffer().allocation().name().to_owned();
-            return Err(Error::OutOfRange { buffer, offset: 0, size_bytes, available_bytes: wanted });
+            let (offset, available_bytes) = (destination.offset(), destination.size_bytes());
+            return Err(Error::OutOfRange { buffer, offset, size_bytes: wanted, available_bytes });
         }
-        self.write(destination, source)
+        let before = wanted / shape.rows.max(1) as u64 * rows.start as u64;
+        self.write(&destination.slice(before, source.len() as u64)?, source)
     }
 
     fn write(&self, destination: &BufferSlice, bytes: &[u8]) -> Result<()> {

@@ -1,10 +1,10 @@
 //! Devices and the backends that find them.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, fmt, ops::Range, sync::Arc};
 
 use crate::{
-    Buffer, BufferDesc, BufferSlice, DType, Epoch, Executable, FencePoint, Result, Segment, Unsupported, WeightShape,
-    op::OpQuery,
+    Buffer, BufferDesc, BufferSlice, DType, Epoch, Error, Executable, FencePoint, Result, Segment, Unsupported,
+    WeightShape, op::OpQuery,
 };
 
 /// Names a device within one process: its backend and its index there.
@@ -131,6 +131,28 @@ impl Measurement {
         [Measurement::ReadBandwidth, Measurement::Arithmetic, Measurement::Launch, Measurement::Submit];
 }
 
+/// Rows of a weight are loaded in multiples of so many, so that a device's layout may interleave them.
+pub const LOADED_ROWS: usize = 64;
+
+/// Whether `rows` may be loaded as a part of a weight, from a source of so many bytes.
+///
+/// # Errors
+/// [`crate::Error::OutOfRange`] with what was given and what must be.
+pub fn check_load(shape: &WeightShape, dtype: DType, rows: &Range<usize>, source_bytes: usize) -> Result<()> {
+    let begins = rows.start.is_multiple_of(LOADED_ROWS) && rows.start <= rows.end;
+    let ends = rows.end == shape.rows || (rows.end < shape.rows && rows.end.is_multiple_of(LOADED_ROWS));
+    let in_file = dtype.row_bytes(shape.columns).and_then(|row| row.checked_mul(rows.len()));
+    if begins && ends && in_file == Some(source_bytes) {
+        return Ok(());
+    }
+    Err(Error::OutOfRange {
+        buffer: format!("rows {} to {} of a weight of {}", rows.start, rows.end, shape.rows),
+        offset: 0,
+        size_bytes: source_bytes as u64,
+        available_bytes: in_file.filter(|_| begins && ends).unwrap_or(0) as u64,
+    })
+}
+
 /// An open device.
 ///
 /// Ordering: submissions to one device run in the order submitted, and each sees the writes of those
@@ -154,6 +176,15 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// [`crate::Error::OutOfMemory`] with what was asked and what is left.
     fn allocate(&self, desc: &BufferDesc) -> Result<Buffer>;
 
+    /// Allocates a buffer that will be written before it is read: its contents are undefined, where zeroing costs
+    /// anything.
+    ///
+    /// # Errors
+    /// As [`Device::allocate`].
+    fn allocate_unwritten(&self, desc: &BufferDesc) -> Result<Buffer> {
+        self.allocate(desc)
+    }
+
     /// Makes a buffer of another owner (another device's host-visible buffer, a mapped file) bindable here.
     ///
     /// # Errors
@@ -168,11 +199,32 @@ pub trait Device: Send + Sync + fmt::Debug {
         false
     }
 
-    /// Stores a weight, given in its file's layout, into `destination` in this device's layout. Set-up only.
+    /// Stores `rows` of a weight, given in its file's layout, into `destination`, the place of the whole weight,
+    /// in this device's layout. Set-up only.
+    ///
+    /// Several threads may store rows at the same time, of one weight too; in any order, and each row once.
+    /// `rows` begins at a multiple of [`LOADED_ROWS`] and ends at one or with the weight. The source is not used
+    /// after the return; the bytes are there for what is submitted or read after it.
     ///
     /// # Errors
-    /// [`crate::Error::OutOfRange`] if sizes disagree, or the device's own.
-    fn load_weight(&self, shape: &WeightShape, dtype: DType, source: &[u8], destination: &BufferSlice) -> Result<()>;
+    /// [`crate::Error::OutOfRange`] if rows or sizes disagree, or the device's own, which may be that of an
+    /// earlier call.
+    fn load_rows(
+        &self,
+        shape: &WeightShape,
+        dtype: DType,
+        rows: Range<usize>,
+        source: &[u8],
+        destination: &BufferSlice,
+    ) -> Result<()>;
+
+    /// Stores a whole weight: see [`Device::load_rows`].
+    ///
+    /// # Errors
+    /// As that.
+    fn load_weight(&self, shape: &WeightShape, dtype: DType, source: &[u8], destination: &BufferSlice) -> Result<()> {
+        self.load_rows(shape, dtype, 0..shape.rows, source, destination)
+    }
 
     /// Copies host bytes into a buffer. In place for host-visible buffers; set-up only for others.
     ///

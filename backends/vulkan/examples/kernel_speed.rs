@@ -293,7 +293,8 @@ fn main() -> Result<()> {
     for info in infos.into_iter().filter(|info| takes(&info.name.to_lowercase(), info.kind)) {
         println!("{} ({})", info.name, info.driver);
         for tile in arguments.list("tiles", "auto", |text| Ok(text.to_owned()))? {
-            let options = VulkanOptions { kernels: Kernels::Gpu, matrices: matrices(&tile)? };
+            let options =
+                VulkanOptions { kernels: Kernels::Gpu, matrices: matrices(&tile)?, ..VulkanOptions::default() };
             let device = VulkanBackend::with_options(options).open(info.id)?;
             measure(&device, &tile, &arguments)?;
         }

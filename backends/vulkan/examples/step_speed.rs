@@ -8,7 +8,7 @@ use biga_hal::{
     Accessors, Activation, Backend, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferDesc, DType, Device,
     FencePoint, Heads, Op, OpKind, Result, RopeStyle, Rows, Segment, StepHeader, StepLayout, StepLimits, WeightRole,
 };
-use biga_vulkan::{Kernels, VulkanBackend, VulkanOptions};
+use biga_vulkan::{Kernels, VulkanBackend};
 
 const WIDTH: usize = 576;
 const FF: usize = 1536;
@@ -172,7 +172,7 @@ fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
         Some("software") => Kernels::Software,
         _ => Kernels::Auto,
     };
-    let backend = VulkanBackend::with_options(VulkanOptions { kernels, ..VulkanOptions::default() });
+    let backend = VulkanBackend::with_options(kernels.into());
     for info in backend.probe()? {
         if !info.name.to_lowercase().contains(&wanted) {
             continue;

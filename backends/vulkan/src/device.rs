@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     collections::BTreeMap,
+    ops::Range,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -12,15 +13,16 @@ use std::{
 use ash::vk;
 use biga_hal::{
     Backend, Buffer, BufferDesc, BufferSlice, Counters, DType, Device, DeviceId, DeviceInfo, Epoch, Error, Executable,
-    FencePoint, Measurement, OpQuery, Result, Segment, Unavailable, Unsupported, WeightShape,
+    FencePoint, Measurement, OpQuery, Result, Segment, Unavailable, Unsupported, WeightShape, check_load,
 };
 
 use crate::{
     buffer::{HostUse, Ledger, VulkanBuffer, memory_types},
-    executable::{self, Pipelines, VulkanExecutable},
+    executable::{self, Pipelines, Target, VulkanExecutable},
     fence::VulkanTimeline,
     lower, measure, probe,
     queue::Queue,
+    staging::Staging,
     supports,
     sys::{
         device::{CallError, LogicalDevice},
@@ -36,8 +38,9 @@ use crate::{
 
 mod prove;
 
-/// Bytes that one copy through the staging buffer moves.
-const STAGING_BYTES: u64 = 8 << 20;
+/// Larger memory is zeroed by the device: its own stores are faster than the host's, and above all where the host
+/// reaches it over a bus.
+const HOST_ZEROED_BYTES: u64 = 256 << 10;
 
 /// How long a set-up copy may take.
 const COPY_TIMEOUT_NS: u64 = 120_000_000_000;
@@ -64,12 +67,23 @@ pub struct VulkanOptions {
     pub kernels: Kernels,
     /// Matrix instructions.
     pub matrices: Matrices,
+    /// Fills and reads memory of the device by copies of its own even where the host sees it; for tests and for
+    /// measuring. What host code declares as its own it sees all the same.
+    pub copies: bool,
+}
+
+impl From<Kernels> for VulkanOptions {
+    fn from(kernels: Kernels) -> VulkanOptions {
+        VulkanOptions { kernels, ..VulkanOptions::default() }
+    }
 }
 
 /// Offers every Vulkan device of the machine.
 #[derive(Debug, Default)]
 pub struct VulkanBackend {
     options: VulkanOptions,
+    /// Made at the first probe: some drivers take long to start.
+    instance: Mutex<Option<Arc<Instance>>>,
     /// By device index: the epoch of the last opening, and whether that device was lost.
     opened: Mutex<BTreeMap<usize, (Epoch, Arc<AtomicBool>)>>,
 }
@@ -90,11 +104,16 @@ impl VulkanBackend {
 
     /// A backend that opens its devices with these options.
     pub fn with_options(options: VulkanOptions) -> VulkanBackend {
-        VulkanBackend { options, opened: Mutex::default() }
+        VulkanBackend { options, ..VulkanBackend::default() }
     }
 
-    fn devices() -> std::result::Result<Vec<(PhysicalDevice, Facts)>, Unavailable> {
-        let devices = Instance::new()?.physical_devices()?;
+    fn devices(&self) -> std::result::Result<Vec<(PhysicalDevice, Facts)>, Unavailable> {
+        let mut known = self.instance.lock().unwrap_or_else(PoisonError::into_inner);
+        let instance = match &*known {
+            Some(instance) => Arc::clone(instance),
+            None => Arc::clone(known.insert(Instance::new()?)),
+        };
+        let devices = instance.physical_devices()?;
         Ok(devices.into_iter().map(|device| (device.clone(), device.facts())).collect())
     }
 
@@ -104,7 +123,7 @@ impl VulkanBackend {
             return Err(Error::NoSuchDevice(id));
         }
         let refuse = |call, cause| Error::Driver { device: id, call, cause };
-        let devices = VulkanBackend::devices().map_err(|error| refuse("vkCreateInstance", error.cause))?;
+        let devices = self.devices().map_err(|error| refuse("vkCreateInstance", error.cause))?;
         let (physical, facts) = devices.into_iter().nth(id.index).ok_or(Error::NoSuchDevice(id))?;
         if !facts.missing.is_empty() {
             return Err(refuse("vkCreateDevice", format!("the driver lacks {}", facts.missing.join(", "))));
@@ -133,7 +152,7 @@ impl Backend for VulkanBackend {
     }
 
     fn probe(&self) -> std::result::Result<Vec<DeviceInfo>, Unavailable> {
-        let devices = VulkanBackend::devices()?;
+        let devices = self.devices()?;
         Ok(devices.iter().enumerate().map(|(i, (_, facts))| probe::info(i, facts)).collect())
     }
 
@@ -143,7 +162,8 @@ impl Backend for VulkanBackend {
         let logical = physical.open(facts, false).map_err(|error| driver_error(id, error))?;
         let (epoch, lost) = self.next_epoch(id.index);
         tracing::info!(device = %id, name = info.name, driver = info.driver, subgroup = tuning.subgroup, "opened");
-        let device = VulkanDevice::new(info, tuning, logical, epoch, lost);
+        let device =
+            VulkanDevice { copies: self.options.copies, ..VulkanDevice::new(info, tuning, logical, epoch, lost) };
         device.prove()?;
         Ok(Arc::new(device))
     }
@@ -154,14 +174,15 @@ impl Backend for VulkanBackend {
 pub(crate) struct VulkanDevice {
     info: DeviceInfo,
     tuning: Tuning,
+    /// See [`VulkanOptions::copies`].
+    copies: bool,
     epoch: Epoch,
     /// Shared with the backend, which gives the next opening a new epoch.
     lost: Arc<AtomicBool>,
     ledger: Arc<Ledger>,
     queue: Queue,
     pipelines: Mutex<Pipelines>,
-    /// Made at the first copy that needs it.
-    staging: Mutex<Option<Arc<Memory>>>,
+    staging: Staging,
     /// What the launches of every executable use in turn: each recording waits for what was submitted before.
     scratch: Mutex<Option<Arc<VulkanBuffer>>>,
     logical: Arc<LogicalDevice>,
@@ -178,12 +199,13 @@ impl VulkanDevice {
         let queue = Queue::new(VulkanTimeline { id: info.id, logical: Arc::clone(&logical), lost: Arc::clone(&lost) });
         VulkanDevice {
             tuning,
+            copies: false,
             epoch,
             lost,
             ledger: Arc::new(Ledger::new(info.memory_bytes)),
             queue,
             pipelines: Mutex::default(),
-            staging: Mutex::default(),
+            staging: Staging::default(),
             scratch: Mutex::default(),
             logical,
             info,
@@ -225,15 +247,17 @@ impl VulkanDevice {
         }
     }
 
-    fn memory(&self, name: &str, size_bytes: u64, host: HostUse) -> Result<Memory> {
+    /// Memory of the best type that has room.
+    pub(crate) fn memory(&self, name: &str, size_bytes: u64, host: HostUse) -> Result<Memory> {
         let facts = self.logical.facts();
         let heaps: Vec<u64> = facts.heaps.iter().map(|heap| heap.size_bytes).collect();
         // Whole 16 bytes, so that a fill covers all of it.
         let padded = size_bytes.checked_next_multiple_of(16).unwrap_or(u64::MAX);
         let mut last = None;
         for memory_type in memory_types(&facts.memory_types, &heaps, host) {
-            let map = facts.memory_types[memory_type].flags.contains(vk::MemoryPropertyFlags::HOST_VISIBLE)
-                && facts.memory_types[memory_type].flags.contains(vk::MemoryPropertyFlags::HOST_COHERENT);
+            let visible = vk::MemoryPropertyFlags::HOST_VISIBLE | vk::MemoryPropertyFlags::HOST_COHERENT;
+            let map =
+                facts.memory_types[memory_type].flags.contains(visible) && !(self.copies && host == HostUse::None);
             match Memory::allocate(&self.logical, padded, memory_type, map) {
                 Ok(memory) => return Ok(memory),
                 Err(error) if is_out_of_memory(error.result) => last = Some(error),
@@ -244,14 +268,33 @@ impl VulkanDevice {
         Err(self.out_of_memory(name, size_bytes, self.ledger.left_bytes()))
     }
 
-    fn run_now(&self, commands: Vec<Command>) -> Result<()> {
-        let recording = Recording::new(&self.logical, commands).map_err(|error| self.failed(error))?;
-        self.run_recording(&recording)
+    /// Submits commands. They are kept until the device's timeline reaches the value.
+    pub(crate) fn start(&self, commands: Vec<Command>) -> Result<(Recording, u64)> {
+        let started = Recording::new(&self.logical, commands).and_then(|recording| {
+            let value = recording.submit()?;
+            Ok((recording, value))
+        });
+        started.map_err(|error| self.failed(error))
+    }
+
+    /// Submits commands and waits.
+    pub(crate) fn run_now(&self, commands: Vec<Command>) -> Result<()> {
+        let (_recording, value) = self.start(commands)?;
+        self.wait_for(value)
     }
 
     /// Submits a recording and waits.
     pub(crate) fn run_recording(&self, recording: &Recording) -> Result<()> {
-        let value = recording.submit().map_err(|error| self.failed(error))?;
+        self.wait_for(recording.submit().map_err(|error| self.failed(error))?)
+    }
+
+    /// Whether everything up to a submission is done.
+    pub(crate) fn has_reached(&self, value: u64) -> Result<bool> {
+        self.logical.reached().map(|reached| reached >= value).map_err(|error| self.failed(error))
+    }
+
+    /// Waits for a submission.
+    pub(crate) fn wait_for(&self, value: u64) -> Result<()> {
         match self.logical.wait(value, COPY_TIMEOUT_NS).map_err(|error| self.failed(error))? {
             true => Ok(()),
             false => Err(Error::Timeout {
@@ -261,22 +304,6 @@ impl VulkanDevice {
                 timeout_ms: COPY_TIMEOUT_NS / 1_000_000,
             }),
         }
-    }
-
-    /// Calls `copy` for each part of a range that fits the staging buffer, which is made on first use.
-    fn staged(&self, size_bytes: u64, mut copy: impl FnMut(&Arc<Memory>, u64, u64) -> Result<()>) -> Result<()> {
-        let mut staging = self.staging.lock().unwrap_or_else(PoisonError::into_inner);
-        if staging.is_none() {
-            *staging = Some(Arc::new(self.memory("staging", STAGING_BYTES, HostUse::Reads)?));
-        }
-        let Some(memory) = staging.as_ref() else { return Ok(()) };
-        let mut done = 0;
-        while done < size_bytes {
-            let part = (size_bytes - done).min(STAGING_BYTES);
-            copy(memory, done, part)?;
-            done += part;
-        }
-        Ok(())
     }
 
     /// Reading uncached memory is slower than copying it to cached memory first.
@@ -301,16 +328,9 @@ impl VulkanDevice {
         if own.memory.write(offset, bytes) {
             return Ok(());
         }
-        self.staged(bytes.len() as u64, |staging, done, part| {
-            staging.write(0, &bytes[done as usize..(done + part) as usize]);
-            self.run_now(vec![Command::Copy {
-                from: Arc::clone(staging),
-                from_offset: 0,
-                to: Arc::clone(&own.memory),
-                to_offset: offset + done,
-                size_bytes: part,
-            }])
-        })
+        let mut upload = self.staging.upload(self, &own.memory);
+        upload.put(offset, bytes)?;
+        upload.finish()
     }
 
     /// A small buffer of constants for kernels, and the address of each table in it.
@@ -332,7 +352,16 @@ impl VulkanDevice {
         Ok((Some(buffer), placed))
     }
 
+    /// A buffer of zeros.
     fn allocate_own(&self, name: &str, size_bytes: u64, host: HostUse) -> Result<VulkanBuffer> {
+        let buffer = self.allocate_unwritten_own(name, size_bytes, host)?;
+        if size_bytes > HOST_ZEROED_BYTES || !buffer.memory.zero() {
+            self.run_now(vec![Command::Zero(Arc::clone(&buffer.memory))])?;
+        }
+        Ok(buffer)
+    }
+
+    fn allocate_unwritten_own(&self, name: &str, size_bytes: u64, host: HostUse) -> Result<VulkanBuffer> {
         if size_bytes == 0 {
             return Err(Error::OutOfRange { buffer: name.to_owned(), offset: 0, size_bytes: 0, available_bytes: 0 });
         }
@@ -341,9 +370,6 @@ impl VulkanDevice {
         }
         let booking = self.ledger.book(size_bytes).map_err(|left| self.out_of_memory(name, size_bytes, left))?;
         let memory = Arc::new(self.memory(name, size_bytes, host)?);
-        if !memory.zero() {
-            self.run_now(vec![Command::Zero(Arc::clone(&memory))])?;
-        }
         Ok(VulkanBuffer {
             name: name.to_owned(),
             id: self.info.id,
@@ -369,6 +395,10 @@ impl VulkanDevice {
         Ok(Some(Arc::clone(scratch.insert(buffer))))
     }
 
+    fn target(&self) -> Target<'_> {
+        Target { id: self.info.id, logical: &self.logical, subgroup: self.tuning.subgroup }
+    }
+
     pub(crate) fn compile_segment(&self, segment: &Segment) -> Result<VulkanExecutable> {
         for slice in executable::slices(segment) {
             self.own(slice.buffer())?;
@@ -383,11 +413,10 @@ impl VulkanDevice {
         let address = scratch.as_ref().map_or(0, |buffer| buffer.memory.address());
         let launches = lower::lower(segment, &self.tuning, &constants, address)?;
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        pipelines.prepare(self.target(), &launches)?;
         let mut ready = Vec::with_capacity(launches.len());
         for launch in launches {
-            let subgroup = self.tuning.subgroup;
-            let (kernel, constants) = (launch.kernel, &launch.constants);
-            let pipeline = pipelines.get(self.info.id, &self.logical, subgroup, kernel, constants)?;
+            let pipeline = pipelines.get(self.target(), launch.kernel, &launch.constants)?;
             ready.push((launch, pipeline));
         }
         drop(pipelines);
@@ -409,7 +438,7 @@ impl VulkanDevice {
         let (from, to) = (self.own(from)?, self.own(to)?);
         let (kernel, constants) = self.tuning.reading();
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        let pipeline = pipelines.get(self.info.id, &self.logical, self.tuning.subgroup, kernel, &constants)?;
+        let pipeline = pipelines.get(self.target(), kernel, &constants)?;
         let quads = u32::try_from(from.size_bytes / 16).unwrap_or(u32::MAX);
         let pass = |pass: usize| {
             let (x, y) = (from.memory.address(), to.memory.address() + (pass * groups as usize * 4) as u64);
@@ -448,6 +477,10 @@ impl Device for VulkanDevice {
         self.note(self.allocate_own(&desc.name, desc.size_bytes, HostUse::of(desc))).map(Buffer::new)
     }
 
+    fn allocate_unwritten(&self, desc: &BufferDesc) -> Result<Buffer> {
+        self.note(self.allocate_unwritten_own(&desc.name, desc.size_bytes, HostUse::of(desc))).map(Buffer::new)
+    }
+
     fn import(&self, buffer: &Buffer) -> Result<Buffer> {
         let allocation = buffer.allocation();
         if allocation.as_any().is::<VulkanBuffer>() && allocation.owner() == Some(self.info.id) {
@@ -483,26 +516,34 @@ impl Device for VulkanDevice {
         weight::size_bytes(shape, dtype).unwrap_or(0) as u64
     }
 
-    fn load_weight(&self, shape: &WeightShape, dtype: DType, source: &[u8], destination: &BufferSlice) -> Result<()> {
+    fn load_rows(
+        &self,
+        shape: &WeightShape,
+        dtype: DType,
+        rows: Range<usize>,
+        source: &[u8],
+        destination: &BufferSlice,
+    ) -> Result<()> {
         let own = self.own(destination.buffer())?;
-        let mismatch = |size_bytes: usize, available_bytes: u64| Error::OutOfRange {
-            buffer: own.name.clone(),
-            offset: destination.offset(),
-            size_bytes: size_bytes as u64,
-            available_bytes,
-        };
-        let in_file = dtype.row_bytes(shape.columns).and_then(|row| row.checked_mul(shape.rows));
-        if in_file != Some(source.len()) {
-            return Err(mismatch(source.len(), in_file.unwrap_or(0) as u64));
+        check_load(shape, dtype, &rows, source.len())?;
+        if weight::size_bytes(shape, dtype).map(|size| size as u64) != Some(destination.size_bytes()) {
+            return Err(Error::OutOfRange {
+                buffer: own.name.clone(),
+                offset: destination.offset(),
+                size_bytes: weight::size_bytes(shape, dtype).unwrap_or(0) as u64,
+                available_bytes: destination.size_bytes(),
+            });
         }
-        let size_bytes = weight::size_bytes(shape, dtype).ok_or_else(|| mismatch(source.len(), 0))?;
-        if size_bytes as u64 != destination.size_bytes() {
-            return Err(mismatch(size_bytes, destination.size_bytes()));
+        let start = destination.offset();
+        if own.memory.is_mapped() {
+            return weight::repack(shape, dtype, rows, source, |offset, bytes| {
+                own.memory.write(start + offset, bytes);
+                Ok(())
+            });
         }
-        let stored = weight::repack(shape, dtype, source, |offset, bytes| {
-            self.write_at(own, destination.offset() + offset, bytes)
-        });
-        self.note(stored)
+        let mut upload = self.staging.upload(self, &own.memory);
+        let stored = weight::repack(shape, dtype, rows, source, |offset, bytes| upload.put(start + offset, bytes));
+        self.note(stored.and_then(|()| upload.finish()))
     }
 
     fn write(&self, destination: &BufferSlice, bytes: &[u8]) -> Result<()> {
@@ -518,18 +559,7 @@ impl Device for VulkanDevice {
         if (own.host_declared || self.reads_fast(&own.memory)) && own.memory.read(source.offset(), bytes) {
             return Ok(());
         }
-        let copied = self.staged(source.size_bytes(), |staging, done, part| {
-            self.run_now(vec![Command::Copy {
-                from: Arc::clone(&own.memory),
-                from_offset: source.offset() + done,
-                to: Arc::clone(staging),
-                to_offset: 0,
-                size_bytes: part,
-            }])?;
-            staging.read(0, &mut bytes[done as usize..(done + part) as usize]);
-            Ok(())
-        });
-        self.note(copied)
+        self.note(self.staging.download(self, &own.memory, source.offset(), bytes))
     }
 
     fn compile(&self, segment: &Segment) -> Result<Arc<dyn Executable>> {

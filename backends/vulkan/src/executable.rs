@@ -1,6 +1,14 @@
 //! A compiled segment: pipelines, barriers, one recording.
 
-use std::{any::Any, collections::HashMap, sync::Arc};
+use std::{
+    any::Any,
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
 
 use biga_hal::{BufferSlice, DeviceId, Dispatch, Epoch, Error, Executable, Result, Segment};
 use biga_shaders::Kernel;
@@ -19,30 +27,64 @@ use crate::{
 
 /// Pipelines by kernel and specialisation constants.
 #[derive(Debug, Default)]
-pub(crate) struct Pipelines(HashMap<(Kernel, Vec<u32>), Arc<Pipeline>>);
+pub(crate) struct Pipelines(HashMap<Key, Arc<Pipeline>>);
 
-impl Pipelines {
-    /// The pipeline of a launch, made at its first use.
-    pub(crate) fn get(
-        &mut self,
-        id: DeviceId,
-        logical: &Arc<LogicalDevice>,
-        subgroup: u32,
-        kernel: Kernel,
-        constants: &[u32],
-    ) -> Result<Arc<Pipeline>> {
-        if let Some(pipeline) = self.0.get(&(kernel, constants.to_vec())) {
-            return Ok(Arc::clone(pipeline));
-        }
+type Key = (Kernel, Vec<u32>);
+
+/// What pipelines are made for.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    pub(crate) id: DeviceId,
+    pub(crate) logical: &'a Arc<LogicalDevice>,
+    pub(crate) subgroup: u32,
+}
+
+impl Target<'_> {
+    fn pipeline(&self, (kernel, constants): &Key) -> Result<Arc<Pipeline>> {
         let spirv = kernel.spirv().ok_or_else(|| Error::Driver {
-            device: id,
+            device: self.id,
             call: "vkCreateShaderModule",
             cause: format!("{kernel:?} is not compiled for this format"),
         })?;
-        let pipeline = Pipeline::new(logical, spirv, constants, subgroup).map_err(|error| driver_error(id, error))?;
-        let pipeline = Arc::new(pipeline);
-        self.0.insert((kernel, constants.to_vec()), Arc::clone(&pipeline));
+        let pipeline = Pipeline::new(self.logical, spirv, constants, self.subgroup);
+        pipeline.map(Arc::new).map_err(|error| driver_error(self.id, error))
+    }
+}
+
+impl Pipelines {
+    /// The pipeline of a launch, made at its first use.
+    pub(crate) fn get(&mut self, target: Target<'_>, kernel: Kernel, constants: &[u32]) -> Result<Arc<Pipeline>> {
+        let key = (kernel, constants.to_vec());
+        if let Some(pipeline) = self.0.get(&key) {
+            return Ok(Arc::clone(pipeline));
+        }
+        let pipeline = target.pipeline(&key)?;
+        self.0.insert(key, Arc::clone(&pipeline));
         Ok(pipeline)
+    }
+
+    /// Makes the pipelines of launches that are not there yet, on every core: drivers compile on the thread that
+    /// asks.
+    pub(crate) fn prepare(&mut self, target: Target<'_>, launches: &[Launch]) -> Result<()> {
+        let wanted: HashSet<Key> = launches.iter().map(|launch| (launch.kernel, launch.constants.clone())).collect();
+        let missing: Vec<Key> = wanted.into_iter().filter(|key| !self.0.contains_key(key)).collect();
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicUsize::new(0);
+        let make = || -> Result<Vec<(Key, Arc<Pipeline>)>> {
+            let mut made = Vec::new();
+            while let Some(key) = missing.get(next.fetch_add(1, Ordering::Relaxed)) {
+                made.push((key.clone(), target.pipeline(key)?));
+            }
+            Ok(made)
+        };
+        let made: Vec<Result<_>> = thread::scope(|scope| {
+            let threads: Vec<_> = (0..cores.min(missing.len())).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|t| t.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))).collect()
+        });
+        for made in made {
+            self.0.extend(made?);
+        }
+        Ok(())
     }
 }
 

@@ -8,7 +8,7 @@ use biga_shaders::Kernel;
 
 use crate::{
     device::{VulkanBackend, driver_error},
-    executable::Pipelines,
+    executable::{Pipelines, Target},
     lower,
 };
 
@@ -41,6 +41,7 @@ impl VulkanBackend {
         let (physical, facts, tuning) = self.find(id)?;
         let failed = |error| driver_error(id, error);
         let logical = physical.open(facts, true).map_err(failed)?;
+        let target = Target { id, logical: &logical, subgroup: tuning.subgroup };
         let mut pipelines = Pipelines::default();
         let mut seen = HashSet::new();
         let mut compiled = Vec::new();
@@ -48,7 +49,7 @@ impl VulkanBackend {
             if !seen.insert((kernel, constants.to_vec())) {
                 return Ok(());
             }
-            let pipeline = pipelines.get(id, &logical, tuning.subgroup, kernel, constants)?;
+            let pipeline = pipelines.get(target, kernel, constants)?;
             let description = pipeline.describe().map_err(failed)?;
             compiled.push(CompiledKernel {
                 kernel,

@@ -22,4 +22,6 @@ pub(crate) mod pipeline;
 
 pub(crate) mod statistics;
 
+mod stream;
+
 pub(crate) mod submit;

@@ -6,6 +6,8 @@
 //! of 32 columns, which changes nothing where the width is a multiple of 32. Tables and matrices lie
 //! alike, so that tied embeddings need one copy. `shaders/glsl/weights.glsl` draws the planes and reads them.
 
+use std::ops::Range;
+
 use biga_hal::{DType, WeightRole, WeightShape};
 
 /// Columns that a kernel decodes at once.
@@ -55,44 +57,94 @@ pub(crate) fn plane_offsets(rows: usize, columns: usize, dtype: DType) -> [u64; 
     offsets
 }
 
-/// Hands the weight over in the device's layout, as runs of bytes with their offsets. `source` is the
-/// file's layout, of the right size. At most about a MiB is held at a time.
+/// Bytes of a run, about: it stays in a core's own cache until it is stored.
+const RUN_BYTES: usize = 256 << 10;
+
+/// Hands rows of the weight over in the device's layout, as runs of bytes with their offsets from the weight's
+/// first byte. `source` is those rows in the file's layout, of the right size.
 pub(crate) fn repack<E>(
     shape: &WeightShape,
     dtype: DType,
+    rows: Range<usize>,
+    source: &[u8],
+    store: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    if source.is_empty() {
+        return Ok(());
+    }
+    if shape.role != WeightRole::Vector && dtype.is_quantised() {
+        return take_apart(shape, dtype, rows.start, source, store);
+    }
+    let row_bytes = source.len() / rows.len();
+    let padded_bytes = shape.columns.next_multiple_of(CHUNK) * dtype.block_bytes();
+    let stored_bytes = if shape.role == WeightRole::Vector { row_bytes } else { padded_bytes };
+    pad(source, row_bytes, stored_bytes, rows.start, store)
+}
+
+/// Plain rows, each followed by zeros up to its size on the device.
+fn pad<E>(
+    source: &[u8],
+    row_bytes: usize,
+    stored_bytes: usize,
+    first_row: usize,
+    mut store: impl FnMut(u64, &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let start = (first_row * stored_bytes) as u64;
+    if row_bytes == stored_bytes {
+        return store(start, source);
+    }
+    let rows_per_run = (RUN_BYTES / stored_bytes).max(1);
+    let mut run = vec![0; rows_per_run * stored_bytes];
+    for (i, rows) in source.chunks(rows_per_run * row_bytes).enumerate() {
+        for (to, row) in run.chunks_exact_mut(stored_bytes).zip(rows.chunks_exact(row_bytes)) {
+            to[..row_bytes].copy_from_slice(row);
+        }
+        store(start + (i * run.len()) as u64, &run[..rows.len() / row_bytes * stored_bytes])?;
+    }
+    Ok(())
+}
+
+/// Quant blocks, plane by plane.
+fn take_apart<E>(
+    shape: &WeightShape,
+    dtype: DType,
+    first_row: usize,
     source: &[u8],
     mut store: impl FnMut(u64, &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
-    const RUN_BYTES: usize = 1 << 20;
-    let padded = shape.columns.next_multiple_of(CHUNK);
-    if shape.role == WeightRole::Vector || (!dtype.is_quantised() && padded == shape.columns) {
-        return store(0, source);
-    }
-    let mut run = Vec::with_capacity(RUN_BYTES.min(source.len().max(CHUNK * 4)));
-    if !dtype.is_quantised() {
-        let row_bytes = shape.columns * dtype.block_bytes();
-        let padded_bytes = padded * dtype.block_bytes();
-        for (i, row) in source.chunks_exact(row_bytes).enumerate() {
-            run.clear();
-            run.extend_from_slice(row);
-            run.resize(padded_bytes, 0);
-            store((i * padded_bytes) as u64, &run)?;
-        }
-        return Ok(());
-    }
     let block_bytes = dtype.block_bytes();
     let blocks_per_run = RUN_BYTES / block_bytes;
+    let mut run = vec![0; blocks_per_run * planes(dtype).iter().map(|&(_, count)| count).max().unwrap_or(0)];
+    let mut block = first_row * (shape.columns / dtype.block_len());
     let offsets = plane_offsets(shape.rows, shape.columns, dtype);
-    for (i, blocks) in source.chunks(blocks_per_run * block_bytes).enumerate() {
+    for blocks in source.chunks(blocks_per_run * block_bytes) {
+        let n_blocks = blocks.len() / block_bytes;
         for (&(first, count), plane) in planes(dtype).iter().zip(offsets) {
-            run.clear();
-            for block in blocks.chunks_exact(block_bytes) {
-                run.extend_from_slice(&block[first..first + count]);
+            let run = &mut run[..n_blocks * count];
+            // Copies of a size that the compiler knows are single moves.
+            match count {
+                2 => gather::<2>(blocks, block_bytes, first, run),
+                4 => gather::<4>(blocks, block_bytes, first, run),
+                12 => gather::<12>(blocks, block_bytes, first, run),
+                16 => gather::<16>(blocks, block_bytes, first, run),
+                32 => gather::<32>(blocks, block_bytes, first, run),
+                64 => gather::<64>(blocks, block_bytes, first, run),
+                _ => gather::<128>(blocks, block_bytes, first, run),
             }
-            store(plane + (i * blocks_per_run * count) as u64, &run)?;
+            store(plane + (block * count) as u64, run)?;
         }
+        block += n_blocks;
     }
     Ok(())
+}
+
+/// The `N` bytes of each block from its byte `first` on.
+fn gather<const N: usize>(blocks: &[u8], block_bytes: usize, first: usize, run: &mut [u8]) {
+    for (to, block) in run.as_chunks_mut::<N>().0.iter_mut().zip(blocks.chunks_exact(block_bytes)) {
+        if let Some(piece) = block[first..].first_chunk() {
+            *to = *piece;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -119,18 +171,29 @@ mod tests {
     #[test]
     fn repacking_moves_every_byte_once() {
         for dtype in DType::ALL.into_iter().filter(|dtype| dtype.is_quantised()) {
-            let shape = matrix(300, 1024);
+            let shape = matrix(700, 1024);
             let size = size_bytes(&shape, dtype).unwrap();
             let source: Vec<u8> = (0..size).map(|i| (i * 7 + i / 251) as u8).collect();
             let mut written = vec![0u8; size];
             let mut stored = vec![0u8; size];
-            repack(&shape, dtype, &source, |offset, bytes| {
-                let start = offset as usize;
-                stored[start..start + bytes.len()].copy_from_slice(bytes);
-                written[start..start + bytes.len()].iter_mut().for_each(|n| *n += 1);
-                Ok::<(), Infallible>(())
-            })
-            .unwrap();
+            // In parts that are loaded last to first.
+            for rows in [640..700, 64..640, 0..64] {
+                let part = &source[size / 700 * rows.start..size / 700 * rows.end];
+                repack(&shape, dtype, rows, part, |offset, bytes| {
+                    let start = offset as usize;
+                    stored[start..start + bytes.len()].copy_from_slice(bytes);
+                    written[start..start + bytes.len()].iter_mut().for_each(|n| *n += 1);
+                    Ok::<(), Infallible>(())
+                })
+                .unwrap();
+            }
+            // Blocks lie in their planes in the order of the file.
+            for (&(first, count), plane) in planes(dtype).iter().zip(plane_offsets(700, 1024, dtype)) {
+                let block = 12_345 % (size / dtype.block_bytes());
+                let at = plane as usize + block * count;
+                let piece = &source[block * dtype.block_bytes() + first..][..count];
+                assert_eq!(&stored[at..at + count], piece, "{dtype}");
+            }
             assert!(written.iter().all(|&n| n == 1), "{dtype}");
             // The last scale of the file is the last of its plane.
             let (first, count) = *planes(dtype).last().unwrap();
@@ -144,7 +207,7 @@ mod tests {
         let shape = matrix(2, 3);
         assert_eq!(size_bytes(&shape, DType::F16), Some(128));
         let mut stored = [0xFF; 128];
-        repack(&shape, DType::F16, &[1; 12], |offset, bytes| {
+        repack(&shape, DType::F16, 0..2, &[1; 12], |offset, bytes| {
             stored[offset as usize..offset as usize + bytes.len()].copy_from_slice(bytes);
             Ok::<(), Infallible>(())
         })

@@ -5,16 +5,16 @@ mod pick;
 
 use biga_conformance::{Group, Options};
 use biga_cpu::CpuBackend;
-use biga_vulkan::Kernels;
+use biga_vulkan::{Kernels, VulkanOptions};
 
 // The kernels follow block addresses without knowing which are good.
 const OPTIONS: Options = Options { seed: 3, tolerance_factor: 1.0, hostile_addresses: false };
 
-fn check(group: Group, kernels: Kernels) {
+fn check(group: Group, options: impl Into<VulkanOptions>) {
     let reference = CpuBackend::new(biga_cpu::CpuOptions { threads: Some(1), kernels: biga_cpu::Kernels::Reference })
         .open_device()
         .expect("the reference runs everywhere");
-    for device in pick::devices(kernels) {
+    for device in pick::devices(options) {
         println!("{} ({})", device.info().name, device.info().driver);
         biga_conformance::run_group(group, &reference, &*device, &OPTIONS).assert_passed();
     }
@@ -42,3 +42,14 @@ groups!(gpu_kernels, Gpu:
 groups!(software_kernels, Software:
     norms Norms, products_one_row ProductsOneRow, products_many_rows ProductsManyRows,
     attention_decode AttentionDecode, attention_prefill AttentionPrefill, sample Sample, layer Layer, hostile_steps HostileSteps);
+
+// As on a card whose memory the host does not see.
+#[test]
+fn memory_by_copies() {
+    check(Group::Memory, VulkanOptions { copies: true, ..VulkanOptions::default() });
+}
+
+#[test]
+fn weights_by_copies() {
+    check(Group::ProductsOneRow, VulkanOptions { copies: true, ..VulkanOptions::default() });
+}

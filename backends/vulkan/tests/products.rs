@@ -4,15 +4,15 @@ mod case;
 mod pick;
 
 use biga_hal::{DType, Heads, OpKind};
-use biga_vulkan::{Kernels, Matrices};
+use biga_vulkan::{Kernels, Matrices, VulkanOptions};
 use case::{Case, Random, SUM, check};
-use pick::{devices, devices_with};
+use pick::devices;
 
 /// The same where both factors are rounded to halves first, and the scales of a weight's parts before them.
 const HALVES: f32 = 1e-3;
 
 fn products(kernels: Kernels, matrices: Matrices) {
-    for device in devices_with(kernels, matrices) {
+    for device in devices(VulkanOptions { kernels, matrices, ..VulkanOptions::default() }) {
         let mut random = Random(1);
         for dtype in DType::ALL {
             // Few rows of x never become halves, and f32 weights never do.
@@ -90,7 +90,8 @@ fn rows_of_any_magnitude_are_multiplied() {
 #[test]
 fn every_tile_computes_the_same() {
     for tile in ["8x8*8*4", "16x16*2*2", "32x32/16x8/1", "32x64/32x32/1"] {
-        for device in devices_with(Kernels::Gpu, Matrices::Tile(tile.parse().unwrap())) {
+        let matrices = Matrices::Tile(tile.parse().unwrap());
+        for device in devices(VulkanOptions { kernels: Kernels::Gpu, matrices, ..VulkanOptions::default() }) {
             let mut random = Random(7);
             // Fewer columns than the subgroups share, and more.
             for (dtype, ff) in [(DType::F16, 96), (DType::Q6_K, 1536)] {

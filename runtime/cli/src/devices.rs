@@ -4,7 +4,7 @@ use std::{env, num::NonZero, path::PathBuf, sync::Arc, thread};
 
 use biga::probe::{Machine, Measurements};
 use biga_cpu::{CpuBackend, CpuOptions};
-use biga_vulkan::{VulkanBackend, VulkanOptions};
+use biga_vulkan::VulkanBackend;
 
 use crate::{
     args::MachineArgs,
@@ -26,10 +26,7 @@ pub(crate) fn machine(args: &MachineArgs, measuring: bool) -> anyhow::Result<(Ma
     }
     let mut machine = Machine::new();
     machine.register(Arc::new(CpuBackend::new(CpuOptions { threads: args.threads, kernels: args.cpu_kernels })));
-    machine.register(Arc::new(VulkanBackend::with_options(VulkanOptions {
-        kernels: args.vulkan_kernels,
-        ..VulkanOptions::default()
-    })));
+    machine.register(Arc::new(VulkanBackend::with_options(args.vulkan_kernels.into())));
     let path = store(args, measuring)?;
     if let Some(path) = &path {
         let (measurements, warning) = Measurements::load(path);

@@ -1,6 +1,6 @@
 //! What was typed becomes what is resolved: devices, model, limits, plan, engine.
 
-use std::sync::Arc;
+use std::{sync::Arc, thread};
 
 use biga::{
     Engine,
@@ -61,8 +61,7 @@ impl Opened {
 /// # Errors
 /// A named device that is missing under `--strict`, a model that does not load, limits out of range, no plan.
 pub(crate) fn open(args: &ModelArgs, needs: Needs) -> anyhow::Result<Opened> {
-    let devices = open_devices(&args.machine, args.placement.strict)?;
-    let model = load(args)?;
+    let (devices, model) = devices_and_model(args)?;
     if let Some(quantize) = args.placement.quantize
         && model.weights.iter().all(|weight| weight.is_mapped() || weight.dtype != quantize.dtype())
     {
@@ -88,6 +87,21 @@ pub(crate) fn open(args: &ModelArgs, needs: Needs) -> anyhow::Result<Opened> {
     };
     let plan = Plan::build(&request).map_err(biga::Error::from)?;
     Ok(Opened { model: Arc::new(model), devices, plan })
+}
+
+/// Devices and model know nothing of each other, so they are made ready at the same time; but quantising takes so
+/// long that a missing device is to be told before.
+fn devices_and_model(args: &ModelArgs) -> anyhow::Result<(OpenDevices, Model)> {
+    let devices = || open_devices(&args.machine, args.placement.strict);
+    if args.placement.quantize.is_some() {
+        return Ok((devices()?, load(args)?));
+    }
+    thread::scope(|scope| {
+        let devices = scope.spawn(devices);
+        let model = load(args);
+        let devices = devices.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok((devices, model?))
+    })
 }
 
 /// One line for each device that was asked for in vain, with the first cause.

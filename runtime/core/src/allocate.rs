@@ -6,10 +6,10 @@ mod bind;
 mod kv;
 mod weights;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use biga_hal::{
-    Access, Accessors, Bucket, Buffer, BufferDesc, BufferSlice, Device, Executable, StepLayout, StepLimits,
+    Access, Accessors, BoundWeight, Bucket, Buffer, BufferDesc, BufferSlice, Device, Executable, StepLayout, StepLimits,
 };
 use biga_kv::Cache;
 
@@ -34,7 +34,7 @@ pub struct Engine {
     pub(crate) kv_memory: kv::KvMemory,
     pub(crate) step: StepState,
     /// Kept so that device addresses inside recorded segments stay valid.
-    _weights: Vec<biga_hal::BoundWeight>,
+    _weights: Vec<BoundWeight>,
     _arenas: arena::Arenas,
 }
 
@@ -103,37 +103,9 @@ impl Engine {
             .iter()
             .map(|planned| open.get(planned.id()).cloned().ok_or(biga_hal::Error::NoSuchDevice(planned.id())))
             .collect::<biga_hal::Result<Vec<_>>>()?;
-        let weights = weights::load(&devices, &model, &plan, progress)?;
-        let arenas = arena::allocate(&devices, &plan)?;
-        let (kv, kv_memory) = kv::allocate(&devices, &plan)?;
-        let layout = step_layout(&plan)?;
-        // A device that runs nothing is left alone, as the plan's memory says.
-        let runs = |device: usize| plan.phases.iter().flat_map(|phase| &phase.segments).any(|s| s.device == device);
-        let step_buffers = devices
-            .iter()
-            .enumerate()
-            .map(|(index, device)| runs(index).then(|| step_buffer(&**device, &layout)).transpose())
-            .collect::<Result<Vec<_>>>()?;
-        let rings = devices
-            .iter()
-            .enumerate()
-            .map(|(index, device)| runs(index).then(|| ring_buffer(&**device, &layout)).transpose())
-            .collect::<Result<Vec<_>>>()?;
-        let context = bind::Context {
-            plan: &plan,
-            graph: &model.graph,
-            devices: &devices,
-            weights: &weights,
-            arenas: &arenas,
-            kv: &kv_memory,
-            step_buffers: &step_buffers,
-            rings: &rings,
-            layout,
-        };
-        let phases = (0..plan.phases.len()).map(|phase| context.compile(phase)).collect::<Result<Vec<_>>>()?;
-        let vocab = model.config.vocab;
-        let buffers = (step_buffers, rings);
-        let step = StepState::new(layout, buffers, devices.len(), phases.len(), vocab, copy_bytes(&phases))?;
+        let (weights, made) =
+            weights::load(&devices, &model, &plan, progress, |weights| Made::of(&devices, &model, &plan, weights))?;
+        let Made { arenas, kv, kv_memory, phases, step } = made;
         Ok(Engine { plan, model, devices, phases, kv, kv_memory, step, _weights: weights, _arenas: arenas })
     }
 
@@ -154,6 +126,55 @@ impl Engine {
     /// The model that it runs.
     pub fn model(&self) -> &Arc<Model> {
         &self.model
+    }
+}
+
+/// Everything that no weight has to be loaded for.
+struct Made {
+    arenas: arena::Arenas,
+    kv: Cache,
+    kv_memory: kv::KvMemory,
+    phases: Vec<CompiledPhase>,
+    step: StepState,
+}
+
+impl Made {
+    /// Takes memory and compiles segments; of the weights it uses where they will lie.
+    fn of(devices: &[Arc<dyn Device>], model: &Model, plan: &Plan, weights: &[BoundWeight]) -> Result<Made> {
+        let start = Instant::now();
+        let arenas = arena::allocate(devices, plan)?;
+        let (kv, kv_memory) = kv::allocate(devices, plan)?;
+        let layout = step_layout(plan)?;
+        // A device that runs nothing is left alone, as the plan's memory says.
+        let runs = |device: usize| plan.phases.iter().flat_map(|phase| &phase.segments).any(|s| s.device == device);
+        let step_buffers = devices
+            .iter()
+            .enumerate()
+            .map(|(index, device)| runs(index).then(|| step_buffer(&**device, &layout)).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        let rings = devices
+            .iter()
+            .enumerate()
+            .map(|(index, device)| runs(index).then(|| ring_buffer(&**device, &layout)).transpose())
+            .collect::<Result<Vec<_>>>()?;
+        let allocation_s = start.elapsed().as_secs_f64();
+        let context = bind::Context {
+            plan,
+            graph: &model.graph,
+            devices,
+            weights,
+            arenas: &arenas,
+            kv: &kv_memory,
+            step_buffers: &step_buffers,
+            rings: &rings,
+            layout,
+        };
+        let phases = (0..plan.phases.len()).map(|phase| context.compile(phase)).collect::<Result<Vec<_>>>()?;
+        let seconds = start.elapsed().as_secs_f64();
+        tracing::info!(phases = phases.len(), seconds, allocation_s, "segments compiled");
+        let (n_phases, vocab, copies) = (phases.len(), model.config.vocab, copy_bytes(&phases));
+        let step = StepState::new(layout, (step_buffers, rings), devices.len(), n_phases, vocab, copies)?;
+        Ok(Made { arenas, kv, kv_memory, phases, step })
     }
 }
 

@@ -15,7 +15,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use memmap2::{Advice, Mmap, MmapOptions};
+use memmap2::{Advice, Mmap, MmapOptions, UncheckedAdvice};
 
 mod sigbus;
 
@@ -194,6 +194,16 @@ impl MappedFile {
     pub fn prefetch(&self, offset: usize, size_bytes: usize) {
         if offset.checked_add(size_bytes).is_some_and(|end| end <= self.map.len()) {
             let _ = self.map.advise_range(Advice::WillNeed, offset, size_bytes);
+        }
+    }
+
+    /// Tells the kernel that a range was read for the last time, so that it no longer counts as memory of this
+    /// process. A hint like [`MappedFile::prefetch`]: who reads the range again gets the file's bytes.
+    pub fn release(&self, offset: usize, size_bytes: usize) {
+        if offset.checked_add(size_bytes).is_some_and(|end| end <= self.map.len()) {
+            // SAFETY: the mapping is read-only, so no page of it was ever written to and each is read from the
+            // file again; where the file was lost, fresh pages are zeros as the ones before.
+            let _ = unsafe { self.map.unchecked_advise_range(UncheckedAdvice::DontNeed, offset, size_bytes) };
         }
     }
 }

@@ -26,6 +26,9 @@ fn bytes_are_those_of_the_file() {
     assert_eq!(mapped.bytes(), fs::read(file.path()).unwrap());
     mapped.prefetch(0, mapped.bytes().len());
     mapped.prefetch(usize::MAX, 2);
+    mapped.release(1, mapped.bytes().len() - 1);
+    mapped.release(usize::MAX, 2);
+    assert_eq!(mapped.bytes(), fs::read(file.path()).unwrap());
     assert!(!mapped.lost());
     mapped.check().unwrap();
 }
@@ -43,6 +46,8 @@ fn a_shrunken_file_is_an_error_and_no_crash() {
     assert_eq!(read(&mapped, 0), 7);
     assert!(mapped.lost());
     assert!(matches!(mapped.check(), Err(MapError::Lost { .. })));
+    mapped.release(0, 8 * PAGE_BYTES);
+    assert_eq!((read(&mapped, 0), read(&mapped, 6 * PAGE_BYTES)), (7, 0));
 }
 
 #[test]

@@ -5,10 +5,17 @@ use std::{ffi::c_void, fmt, ptr::NonNull, sync::Arc};
 use ash::vk;
 use vk_mem::Alloc as _;
 
-use super::device::{CallError, CallResult, CounterCells, LogicalDevice, named};
+use super::{
+    device::{CallError, CallResult, CounterCells, LogicalDevice, named},
+    stream,
+};
 
 /// Every buffer starts at a multiple of this, so that offsets decide the alignment of what lies inside.
 const ALIGNMENT_BYTES: u64 = 256;
+
+/// Writes of at least this size bypass the cache: nobody reads them there, and in uncached memory each line
+/// becomes one transaction.
+const STREAMED_BYTES: usize = 16 << 10;
 
 const USAGE: vk::BufferUsageFlags = vk::BufferUsageFlags::from_raw(
     vk::BufferUsageFlags::STORAGE_BUFFER.as_raw()
@@ -176,7 +183,13 @@ impl Memory {
         let Some(pointer) = self.pointer_at(offset, bytes.len()) else { return false };
         // SAFETY: the destination lies inside the mapping, which nobody holds a reference to; `bytes` is
         // host memory of the caller and cannot overlap it.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), pointer, bytes.len()) };
+        unsafe {
+            if bytes.len() < STREAMED_BYTES {
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), pointer, bytes.len());
+            } else {
+                stream::copy(bytes, pointer);
+            }
+        }
         true
     }
 
@@ -186,6 +199,11 @@ impl Memory {
         // SAFETY: the source lies inside the mapping; `bytes` is exclusive host memory of the caller.
         unsafe { std::ptr::copy_nonoverlapping(pointer, bytes.as_mut_ptr(), bytes.len()) };
         true
+    }
+
+    /// Whether the host sees it.
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.mapped.is_some()
     }
 
     /// Sets every byte to zero; false if the host does not see them.

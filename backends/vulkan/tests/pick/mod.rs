@@ -4,22 +4,14 @@
 use std::sync::Arc;
 
 use biga_hal::{Backend, Device, DeviceKind};
-use biga_vulkan::{Kernels, Matrices, VulkanBackend, VulkanOptions};
+use biga_vulkan::{VulkanBackend, VulkanOptions};
 
 /// The devices, opened. None, with the reason printed, where none takes part and none was named.
 ///
 /// # Panics
 /// If a device was named and is not there, or a device does not open.
-pub(crate) fn devices(kernels: Kernels) -> Vec<Arc<dyn Device>> {
-    devices_with(kernels, Matrices::Auto)
-}
-
-/// The same, with or without matrix instructions.
-///
-/// # Panics
-/// As [`devices`].
-pub(crate) fn devices_with(kernels: Kernels, matrices: Matrices) -> Vec<Arc<dyn Device>> {
-    let backend = VulkanBackend::with_options(VulkanOptions { kernels, matrices });
+pub(crate) fn devices(options: impl Into<VulkanOptions>) -> Vec<Arc<dyn Device>> {
+    let backend = VulkanBackend::with_options(options.into());
     let wanted = std::env::var("BIGA_TEST_VULKAN").unwrap_or_default().to_lowercase();
     let infos = match backend.probe() {
         Ok(infos) => infos,

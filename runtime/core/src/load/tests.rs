@@ -63,7 +63,10 @@ fn every_fixture_loads_in_place() {
             let host = weight.slice.host_range().unwrap();
             assert_eq!(host.address, model.weights.bytes(id).as_ptr().addr(), "{} is read in place", weight.name);
             assert!(!host.writable);
-            model.weights.prefetch(id);
+            let whole = 0..model.weights.bytes(id).len();
+            model.weights.prefetch(id, &whole);
+            model.weights.release(id, &whole);
+            assert_eq!(model.weights.bytes(id), parsed.tensor(&weight.name).unwrap().data());
         }
         assert_eq!(model.weights.iter().len(), parsed.len(), "{family}: no tensor is left over");
         model.weights.check().unwrap();

@@ -145,13 +145,23 @@ impl Weights {
         }
     }
 
-    /// Asks the kernel to read a weight ahead.
+    /// Asks the kernel to read bytes of a weight ahead.
     ///
     /// # Panics
     /// As [`Weights::get`].
-    pub fn prefetch(&self, id: WeightId) {
-        if let Place::File { index, bytes } = &self.weights[id.0].place {
-            self.files[*index].prefetch(bytes.start, bytes.len());
+    pub fn prefetch(&self, id: WeightId, bytes: &Range<usize>) {
+        if let Place::File { index, bytes: all } = &self.weights[id.0].place {
+            self.files[*index].prefetch(all.start + bytes.start, bytes.len());
+        }
+    }
+
+    /// Tells the kernel that bytes of a weight are needed no longer. They can be read again.
+    ///
+    /// # Panics
+    /// As [`Weights::get`].
+    pub fn release(&self, id: WeightId, bytes: &Range<usize>) {
+        if let Place::File { index, bytes: all } = &self.weights[id.0].place {
+            self.files[*index].release(all.start + bytes.start, bytes.len());
         }
     }
 }
