@@ -1,5 +1,6 @@
 #version 460
-// The best logit of each part of a row, and what the choice needs of the step. Grid: x = parts, y = outputs.
+// The best candidate of each part of a row, and what the choice needs of the step.
+// Grid: x = parts, y = outputs.
 #include "common.glsl"
 #include "sample.glsl"
 
@@ -10,7 +11,7 @@ layout(push_constant, scalar) uniform Push {
     uint max_outputs;
     uint max_tokens;
     uint vocab;
-    uint part_len;         // logits of a part
+    uint part_shift;       // a part has two to the power of this logits
     uint record_words;
     uint positions_word;   // where sections start in the step buffer
     uint slots_word;
@@ -24,22 +25,21 @@ void main() {
         return;
     }
     uint part = gl_WorkGroupID.x;
-    uint end = min((part + 1) * pc.part_len, pc.vocab);
+    uint end = min((part + 1) << pc.part_shift, pc.vocab);
     Floats logits = Floats(pc.logits);
     uint base = row * pc.vocab;
-    uvec2 key = uvec2(0);
-    for (uint id = part * pc.part_len + gl_LocalInvocationID.x; id < end; id += gl_WorkGroupSize.x) {
-        uvec2 other = key_of(logits.v[base + id], id);
-        key = better(other, key) ? other : key;
+    uvec2 best = uvec2(0);
+    for (uint id = (part << pc.part_shift) + gl_LocalInvocationID.x; id < end; id += gl_WorkGroupSize.x) {
+        best = better_of(candidate(logits.v[base + id], id), best);
     }
-    key = workgroup_best(key);
+    best = workgroup_best(best);
     if (gl_LocalInvocationID.x != 0) {
         return;
     }
     Words records = Words(pc.records);
     uint record = row * pc.record_words;
-    records.v[record + RECORD_PARTS + 2 * part] = key.x;
-    records.v[record + RECORD_PARTS + 2 * part + 1] = key.y;
+    records.v[record + RECORD_PARTS + 2 * part] = best.x;
+    records.v[record + RECORD_PARTS + 2 * part + 1] = best.y;
     if (part == 0) {
         Words step_words = Words(pc.step_address);
         uint from = min(step_words.v[pc.outputs_word + row], pc.max_tokens - 1);

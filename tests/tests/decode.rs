@@ -94,19 +94,51 @@ fn prompts(n: usize, vocab: usize) -> Vec<Vec<u32>> {
     (0..n).map(prompt).collect()
 }
 
+/// The best token, and draws of every kind that a device does.
+fn samplings() -> [SamplingParams; 5] {
+    let draw = SamplingParams { temperature: 0.8, seed: 42, ..SamplingParams::GREEDY };
+    [
+        SamplingParams::GREEDY,
+        draw,
+        SamplingParams { min_p: 0.1, ..draw },
+        SamplingParams { top_k: 40, top_p: 0.95, min_p: 0.05, ..draw },
+        SamplingParams { top_k: 5, temperature: 3.0, ..draw },
+    ]
+}
+
 #[test]
 fn the_device_chooses_what_the_host_would() {
     for (name, setup) in setups() {
         for family in FAMILIES {
             let mut engine = setup.engine(&folder(family)).unwrap();
             let prompts = prompts(3, engine.model().config.vocab);
-            let expected = by_host(&mut engine, &prompts, SamplingParams::GREEDY, 24);
-            let before = engine.stats();
-            let seen = by_device(&mut engine, &prompts, SamplingParams::GREEDY, 7, 24);
-            assert_eq!(seen, expected, "{family} on {name}");
-            let after = engine.stats();
-            assert_eq!(after.n_prefill_steps - before.n_prefill_steps, 1, "{family} on {name}");
+            for sampling in samplings() {
+                let expected = by_host(&mut engine, &prompts, sampling, 24);
+                let before = engine.stats();
+                let seen = by_device(&mut engine, &prompts, sampling, 7, 24);
+                assert_eq!(seen, expected, "{family} on {name}, {sampling:?}");
+                let after = engine.stats();
+                assert_eq!(after.n_prefill_steps - before.n_prefill_steps, 1, "{family} on {name}");
+            }
         }
+    }
+}
+
+#[test]
+fn what_the_host_has_to_choose_says_why() {
+    let drawn = SamplingParams { temperature: 0.8, ..SamplingParams::GREEDY };
+    let check = |engine: &Engine, sampling: SamplingParams, expected: &str| {
+        assert_eq!(engine.sampled_on(&sampling).to_string(), expected, "{sampling:?}");
+    };
+    let engine = Setup::cpu(Kernels::Auto).engine(&folder("llama")).unwrap();
+    check(&engine, drawn, "on cpu");
+    check(&engine, SamplingParams { top_p: 0.9, ..drawn }, "on the host: top-p without top-k");
+    check(&engine, SamplingParams { top_k: 1000, ..drawn }, "on the host: top-k above 256");
+    check(&engine, SamplingParams { repeat_penalty: 1.1, ..drawn }, "on the host: repetition penalty");
+    let Some(vulkan) = Setup::vulkan() else { return };
+    for rule in ["sample=cpu", "sample@decode=cpu", "ffn=cpu"] {
+        let mixed = vulkan.clone().place(&[rule]).engine(&folder("llama")).unwrap();
+        check(&mixed, drawn, "on the host: a step takes more than one device");
     }
 }
 
@@ -194,9 +226,9 @@ fn a_real_model_says_the_same_whoever_chooses() {
     setups.extend(Setup::vulkan().map(|vulkan| ("vulkan", vulkan)));
     for (name, setup) in setups {
         let mut engine = setup.engine_of(Arc::clone(&model)).unwrap();
-        for prompt in prompts.chunks(1) {
-            let expected = by_host(&mut engine, prompt, SamplingParams::GREEDY, 16);
-            assert_eq!(by_device(&mut engine, prompt, SamplingParams::GREEDY, 5, 16), expected, "{name}");
+        for (prompt, sampling) in prompts.chunks(1).zip([samplings()[0], samplings()[3], samplings()[1]]) {
+            let expected = by_host(&mut engine, prompt, sampling, 16);
+            assert_eq!(by_device(&mut engine, prompt, sampling, 5, 16), expected, "{name}, {sampling:?}");
         }
     }
 }

@@ -4,9 +4,11 @@
 //! is taken on trust: a token id beyond the vocabulary, a position beyond the block table or a block
 //! address outside every buffer is a typed error, and no kernel has started when it is found.
 
-use biga_hal::{Bucket, Error, Result, StepHeader, StepLayout};
+use biga_hal::{Bucket, Error, Result, SampleRow, StepHeader, StepLayout};
 
 use crate::{DEVICE, buffer::Ranges};
+
+const SAMPLE_WORDS: usize = SampleRow::SIZE_BYTES / 4;
 
 /// How a program uses one block table: what has to be valid in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub(crate) struct StepNeeds {
     pub(crate) vocab: Option<usize>,
     /// Whether output rows are read.
     pub(crate) outputs: bool,
+    /// Whether tokens are chosen.
+    pub(crate) samples: bool,
     /// Block tables in use.
     pub(crate) tables: Vec<TableUse>,
 }
@@ -55,6 +59,8 @@ pub(crate) struct Frame {
     pub(crate) slots: Vec<u32>,
     /// `[n_outputs]`
     pub(crate) outputs: Vec<u32>,
+    /// `[n_outputs, 8]`, if the program samples.
+    sampling: Vec<u32>,
     /// Block addresses, `[table use, slot, block]`; only entries that this step reads are current.
     pub(crate) blocks: Vec<usize>,
     /// First and last block that this step reads of each slot.
@@ -81,6 +87,7 @@ impl Frame {
         grow(&mut self.positions, needs.bucket.tokens);
         grow(&mut self.slots, needs.bucket.tokens);
         grow(&mut self.outputs, needs.bucket.outputs);
+        grow(&mut self.sampling, if needs.samples { SAMPLE_WORDS * needs.bucket.outputs } else { 0 });
         if !needs.tables.is_empty() {
             let entries = needs.tables.len() * limits.max_slots * limits.max_blocks;
             if self.blocks.len() < entries {
@@ -95,6 +102,12 @@ impl Frame {
     pub(crate) fn block(&self, table_use: usize, slot: usize, block: usize) -> usize {
         let (max_slots, max_blocks) = self.table_shape;
         self.blocks[(table_use * max_slots + slot) * max_blocks + block]
+    }
+
+    /// How the token of an output row is chosen; only in a program that samples.
+    pub(crate) fn sample_row(&self, row: usize) -> SampleRow {
+        let words = self.sampling.as_chunks::<SAMPLE_WORDS>().0.get(row);
+        words.map_or(SampleRow::BEST, |words| SampleRow::from_words(*words))
     }
 
     /// Copies and checks a step.
@@ -113,6 +126,9 @@ impl Frame {
         source.words(needs.layout.positions, &mut self.positions[..self.n_tokens]);
         source.words(needs.layout.slots, &mut self.slots[..self.n_tokens]);
         source.words(needs.layout.outputs, &mut self.outputs[..self.n_outputs]);
+        if needs.samples {
+            source.words(needs.layout.sampling, &mut self.sampling[..SAMPLE_WORDS * self.n_outputs]);
+        }
         if let Some(vocab) = needs.vocab {
             check_all("token id", &self.tokens[..self.n_tokens], vocab)?;
         }

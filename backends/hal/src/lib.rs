@@ -37,6 +37,6 @@ pub use dtype::DType;
 pub use error::{Error, Result, Unsupported};
 pub use fence::{FencePoint, STEP_TIMEOUT, Timeline};
 pub use op::{Activation, Heads, Op, OpClass, OpKind, OpQuery, RopeStyle, Rows, WeightRole, WeightShape};
-pub use sample::{SampleResult, SampleRow};
+pub use sample::{Candidate, SampleResult, SampleRow};
 pub use segment::{BoundKv, BoundOp, BoundWeight, Bucket, ByteRange, Dispatch, Executable, Segment};
 pub use step::{StepHeader, StepLayout, StepLimits};

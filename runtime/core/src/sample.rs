@@ -1,14 +1,11 @@
 //! Sample: a row of logits becomes a token id.
 //!
 //! Order of the filters: repetition penalty, top-k, top-p, min-p, temperature, draw. The draw is a pure
-//! function of (seed, position), so that a retried or a speculated position draws the same number on
-//! every device. Nothing is allocated after [`Sampler::new`].
+//! function of (seed, position) and of what is drawn from, so that a retried or a speculated position draws the
+//! same, and so does a device that chooses by itself ([`biga_hal::sample`] has the definition that both follow).
+//! Nothing is allocated after [`Sampler::new`].
 
-mod draw;
-
-pub use draw::uniform;
-
-use biga_hal::SampleRow;
+use biga_hal::{Candidate, SampleRow};
 
 /// How tokens are chosen.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
@@ -55,9 +52,31 @@ impl SamplingParams {
         range("repeat-penalty", self.repeat_penalty, 0.01, 100.0)
     }
 
-    /// As a device's step buffer holds them.
-    pub(crate) fn as_row(&self) -> SampleRow {
-        SampleRow::BEST
+    /// As a device's step buffer holds them, or what of them only the host can do.
+    ///
+    /// # Errors
+    /// The parameter.
+    pub(crate) fn as_row(&self) -> Result<SampleRow, &'static str> {
+        let few = (1..=SampleRow::MAX_TOP_K).contains(&self.top_k);
+        match self {
+            _ if self.repeat_penalty != 1.0 => Err("repetition penalty"),
+            _ if self.temperature == 0.0 => Ok(SampleRow::BEST),
+            _ if self.top_k > 0 && !few => Err("top-k above 256"),
+            _ if self.top_p < 1.0 && !few => Err("top-p without top-k"),
+            _ => Ok(self.row()),
+        }
+    }
+
+    fn row(&self) -> SampleRow {
+        SampleRow {
+            draws: self.temperature > 0.0,
+            // No finite difference times this is no number.
+            inverse_temperature: (1.0 / self.temperature).min(1e30),
+            least: self.min_p.ln().max(f32::MIN),
+            top_k: u32::try_from(self.top_k).unwrap_or(u32::MAX),
+            top_p: self.top_p,
+            seed: self.seed,
+        }
     }
 }
 
@@ -113,12 +132,6 @@ impl TokenMask {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Candidate {
-    token: u32,
-    logit: f32,
-}
-
 /// Chooses the tokens of one sequence.
 #[derive(Clone, Debug)]
 pub struct Sampler {
@@ -163,22 +176,22 @@ impl Sampler {
     /// [`SampleError::NoFiniteLogit`].
     pub fn sample(&mut self, logits: &[f32], position: usize, mask: Option<&TokenMask>) -> Result<u32, SampleError> {
         let allowed = |token: u32| mask.is_none_or(|mask| mask.allows(token));
+        let candidates = (0..).zip(logits).filter_map(|(token, &logit)| Candidate::new(logit, token));
         self.candidates.clear();
-        self.candidates.extend(
-            (0..).zip(logits).filter_map(|(token, &logit)| {
-                (logit.is_finite() && allowed(token)).then_some(Candidate { token, logit })
-            }),
-        );
+        self.candidates.extend(candidates.filter(|candidate| allowed(candidate.token())));
         self.penalise();
-        if self.candidates.is_empty() {
-            return Err(SampleError::NoFiniteLogit { n_logits: logits.len(), position });
-        }
+        let none = SampleError::NoFiniteLogit { n_logits: logits.len(), position };
+        let best = *self.candidates.iter().max().ok_or(none)?;
         if self.params.temperature == 0.0 {
-            return Ok(best(&self.candidates).token);
+            return Ok(best.token());
         }
+        let row = self.params.row();
         self.keep_top_k();
-        self.keep_probable();
-        Ok(self.draw(position))
+        if row.top_p < 1.0 {
+            self.candidates.sort_unstable_by(|a, b| b.cmp(a));
+            self.candidates.truncate(row.keep_probable(&self.candidates));
+        }
+        Ok(row.draw(best, self.candidates.iter().copied(), position as u32))
     }
 
     fn penalise(&mut self) {
@@ -188,65 +201,23 @@ impl Sampler {
                 continue;
             }
             self.penalised.allow(token);
-            if let Ok(at) = self.candidates.binary_search_by_key(&token, |candidate| candidate.token) {
-                let logit = &mut self.candidates[at].logit;
-                *logit = if *logit > 0.0 { *logit / penalty } else { *logit * penalty };
+            if let Ok(at) = self.candidates.binary_search_by_key(&token, |candidate| candidate.token()) {
+                let logit = self.candidates[at].logit();
+                let lowered = if logit > 0.0 { logit / penalty } else { logit * penalty };
+                let lowered = lowered.clamp(f32::MIN, f32::MAX);
+                self.candidates[at] = Candidate::new(lowered, token).unwrap_or(self.candidates[at]);
             }
         }
         self.penalised.words.fill(0);
     }
 
-    /// Leaves the best `top_k` candidates, the best one in front; all of them sorted only if top-p asks for it.
     fn keep_top_k(&mut self) {
-        let order = |a: &Candidate, b: &Candidate| b.logit.total_cmp(&a.logit).then(a.token.cmp(&b.token));
         let k = self.params.top_k;
         if k > 0 && k < self.candidates.len() {
-            self.candidates.select_nth_unstable_by(k - 1, order);
+            self.candidates.select_nth_unstable_by(k - 1, |a, b| b.cmp(a));
             self.candidates.truncate(k);
         }
-        if self.params.top_p < 1.0 {
-            self.candidates.sort_unstable_by(order);
-        } else if let Some((at, _)) = self.candidates.iter().enumerate().min_by(|a, b| order(a.1, b.1)) {
-            self.candidates.swap(0, at);
-        }
     }
-
-    /// Applies top-p, then min-p. The best candidate, in front, always stays.
-    fn keep_probable(&mut self) {
-        let top = self.candidates[0].logit;
-        let weight = |candidate: &Candidate| (candidate.logit - top).exp();
-        if self.params.top_p < 1.0 {
-            let total: f32 = self.candidates.iter().map(weight).sum();
-            let mut sum = 0.0;
-            let reached = self.candidates.iter().position(|candidate| {
-                sum += weight(candidate);
-                sum >= self.params.top_p * total
-            });
-            self.candidates.truncate(reached.map_or(self.candidates.len(), |at| at + 1));
-        }
-        if self.params.min_p > 0.0 {
-            self.candidates.retain(|candidate| weight(candidate) >= self.params.min_p);
-        }
-    }
-
-    fn draw(&self, position: usize) -> u32 {
-        let top = self.candidates[0].logit;
-        let weight = |candidate: &Candidate| ((candidate.logit - top) / self.params.temperature).exp();
-        let total: f32 = self.candidates.iter().map(weight).sum();
-        let mut rest = uniform(self.params.seed, position as u64) * total;
-        for candidate in &self.candidates {
-            rest -= weight(candidate);
-            if rest < 0.0 {
-                return candidate.token;
-            }
-        }
-        self.candidates[self.candidates.len() - 1].token
-    }
-}
-
-/// The largest logit; of equals, the lowest token.
-fn best(candidates: &[Candidate]) -> Candidate {
-    candidates[1..].iter().fold(candidates[0], |best, &next| if next.logit > best.logit { next } else { best })
 }
 
 #[cfg(test)]
@@ -298,6 +269,33 @@ mod tests {
         assert_eq!(kinds(SamplingParams { top_p: 0.5, ..base }), [1, 4]);
         assert_eq!(kinds(SamplingParams { min_p: 0.5, ..base }), [1, 4]);
         assert_eq!(kinds(SamplingParams { top_p: 0.0, ..base }), [1]);
+    }
+
+    #[test]
+    fn what_a_device_can_do_it_does_alike() {
+        let logits: Vec<f32> = (0..2000_u32).map(|i| ((i * 7919 % 1013) as f32 / 70.0).sin() * 9.0).collect();
+        let base = SamplingParams { temperature: 0.8, seed: 11, ..SamplingParams::GREEDY };
+        for params in [
+            SamplingParams::GREEDY,
+            base,
+            SamplingParams { temperature: 1e-30, ..base },
+            SamplingParams { min_p: 0.05, ..base },
+            SamplingParams { min_p: 1.0, ..base },
+            SamplingParams { top_k: 40, top_p: 0.95, min_p: 0.05, ..base },
+            SamplingParams { top_k: 256, top_p: 0.5, temperature: 100.0, ..base },
+            SamplingParams { top_k: 3, top_p: 0.0, ..base },
+        ] {
+            let row = params.as_row().unwrap();
+            let mut sampler = Sampler::new(params, logits.len()).unwrap();
+            for position in 0..200 {
+                let host = sampler.sample(&logits, position, None).unwrap();
+                assert_eq!(row.choose(&logits, position as u32), Some(host), "{params:?} at {position}");
+            }
+        }
+        let refused = |params: SamplingParams| params.as_row().unwrap_err();
+        assert_eq!(refused(SamplingParams { repeat_penalty: 1.1, ..SamplingParams::GREEDY }), "repetition penalty");
+        assert_eq!(refused(SamplingParams { top_k: 257, ..base }), "top-k above 256");
+        assert_eq!(refused(SamplingParams { top_p: 0.9, ..base }), "top-p without top-k");
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use biga_hal::{
-    BoundOp, Device, Op, OpKind, OpQuery, Result, Rows, SampleResult, Segment, StepHeader, StepLayout, StepLimits,
+    BoundOp, Device, Op, OpKind, OpQuery, Result, Rows, SampleResult, SampleRow, Segment, StepHeader, StepLayout,
+    StepLimits,
 };
 
 use crate::{
@@ -34,12 +35,15 @@ struct Case {
     step: StepCase,
     /// Of the step.
     number: u32,
+    sampling: SampleRow,
 }
 
 impl Case {
     fn name(&self) -> String {
         let (runs, outputs) = (&self.step.runs, &self.step.outputs);
-        format!("sample {} of {:?} + {}, outputs {outputs:?} of {runs:?}", self.vocab, self.rows, self.step.spare)
+        let how = if self.sampling.draws { format!("{:?}", self.sampling) } else { "the best".to_owned() };
+        let (vocab, rows, spare) = (self.vocab, &self.rows, self.step.spare);
+        format!("sample {vocab} of {rows:?} + {spare}, outputs {outputs:?} of {runs:?}, {how}")
     }
 
     fn logits(&self, seed: u64) -> Vec<f32> {
@@ -84,7 +88,10 @@ impl Case {
 fn cases() -> Vec<Case> {
     use Row::{Holes, Nothing, Random, Ties, Zeros};
     let one = || StepCase::rows(1, 0);
-    let case = |vocab, rows: &[Row], step, number| Case { vocab, rows: rows.to_vec(), step, number };
+    let case = |vocab, rows: &[Row], step, number| {
+        let sampling = SampleRow::BEST;
+        Case { vocab, rows: rows.to_vec(), step, number, sampling }
+    };
     let mut cases = Vec::new();
     for vocab in [1, 2, 37, 1000, 1024, 1025, 50_257] {
         for row in [Random, Ties, Holes, Zeros, Nothing] {
@@ -104,6 +111,43 @@ fn cases() -> Vec<Case> {
         StepCase::of(&[(0, 1, 1), (5, 9, 1), (2, 3, 1), (1, 0, 1), (4, 2, 1), (3, 3, 1)]),
         4,
     ));
+    let draw = SampleRow {
+        draws: true,
+        inverse_temperature: 1.25,
+        least: f32::MIN,
+        top_k: 0,
+        top_p: 1.0,
+        seed: 0x1234_5678_9ABC_DEF0,
+    };
+    let few = SampleRow { top_k: 40, top_p: 0.95, least: -3.0, ..draw };
+    let draws = [
+        draw,
+        few,
+        SampleRow { least: -3.0, ..draw },
+        SampleRow { inverse_temperature: 0.02, ..draw },
+        SampleRow { inverse_temperature: 1e30, ..draw },
+        SampleRow { top_k: 256, inverse_temperature: 0.01, ..draw },
+        SampleRow { top_k: 100, top_p: 0.3, inverse_temperature: 0.1, ..draw },
+        SampleRow { top_k: 1, ..draw },
+        SampleRow { top_p: 0.0, top_k: 7, ..draw },
+    ];
+    for (i, sampling) in draws.into_iter().enumerate() {
+        // More ties than are looked at together, fewer finite logits than are kept, one part and many.
+        for (vocab, row) in [(1, Random), (37, Holes), (300, Nothing), (5000, Ties), (5000, Zeros), (50_257, Random)] {
+            let step = StepCase::of(&[(0, 100 * i + vocab, 1)]);
+            cases.push(Case { sampling, ..case(vocab, &[row], step, 3) });
+        }
+    }
+    cases.push(Case { sampling: few, ..case(262_144, &[Random], one(), 7) });
+    cases.push(Case { sampling: few, ..case(262_145, &[Ties], one(), 7) });
+    cases.push(Case { sampling: draw, ..case(262_144, &[Random], one(), 7) });
+    // One draw after another, so that a wrong bit of noise shows.
+    for i in 0..30 {
+        let runs = [(0, 31 * i, 1), (1, 1000 * i, 1), (2, 77 * i + 5, 1), (3, i, 1)];
+        let seed = draw.seed.wrapping_mul(i as u64 + 1);
+        let sampling = SampleRow { seed, inverse_temperature: 0.05, ..if i % 2 == 0 { draw } else { few } };
+        cases.push(Case { sampling, ..case(1000, &[Random; 4], StepCase::of(&runs), 2) });
+    }
     cases
 }
 
@@ -138,6 +182,8 @@ impl<'a> Trial<'a> {
         let tokens = vec![9; case.step.n_tokens()];
         let mut bytes = step_bytes(&layout, &case.step, &tokens, |_, _, _| 0);
         bytes[12..StepHeader::SIZE_BYTES].copy_from_slice(&case.number.to_le_bytes());
+        let rows = bytes[layout.sampling..].chunks_exact_mut(SampleRow::SIZE_BYTES).take(case.rows.len());
+        rows.for_each(|row| row.copy_from_slice(&case.sampling.to_bytes()));
         let step_buffer = bench.step(&bytes)?;
         let step = bench.last();
         let bound = BoundOp {

@@ -114,15 +114,13 @@ impl Compiler<'_> {
             OpKind::Embed { vocab, .. } => Some(vocab),
             _ => None,
         };
+        let any = |is: fn(&OpKind) -> bool| self.segment.ops.iter().any(|op| is(&op.op.kind));
         StepNeeds {
             bucket: self.segment.bucket,
             layout: self.segment.step_layout,
             vocab: self.segment.ops.iter().filter_map(vocab).min(),
-            outputs: self
-                .segment
-                .ops
-                .iter()
-                .any(|op| matches!(op.op.kind, OpKind::SelectOutputs { .. } | OpKind::Sample { .. })),
+            outputs: any(|kind| matches!(kind, OpKind::SelectOutputs { .. } | OpKind::Sample { .. })),
+            samples: any(|kind| matches!(kind, OpKind::Sample { .. })),
             tables: self.tables.clone(),
         }
     }

@@ -1,5 +1,5 @@
-//! The choice of tokens, in two launches: the best logit of each part of each row, then the best of those,
-//! which goes to the results ring and into the step buffer.
+//! The choice of tokens, in two launches: the best logit of each part of each row; then the best of those, or a
+//! draw from the parts that hold what may be drawn. It goes to the results ring and into the step buffer.
 //!
 //! The second launch overwrites what rows of the step may still need, so the first keeps it in the record.
 
@@ -12,18 +12,18 @@ use super::{
     push::Push,
 };
 
-/// The most parts of a row: all workgroups together fill a GPU, and the second launch reads one key of each.
+/// The most parts of a row: `MOST` of `sample.comp`. All workgroups together fill a GPU.
 const MAX_PARTS: usize = 256;
 
 /// Logits of a part where the row has no more than the most parts hold.
-const PART_LEN: usize = 1024;
+const MIN_PART_LEN: usize = 64;
 
 /// Words of a row's record before the keys of its parts: `RECORD_PARTS` of `sample.glsl`.
 const RECORD_PARTS: usize = 4;
 
-/// Logits of a part, and parts of a row.
+/// Logits of a part, a power of two, and parts of a row.
 fn parts(vocab: usize) -> (usize, usize) {
-    let len = PART_LEN.max(vocab.div_ceil(MAX_PARTS));
+    let len = vocab.div_ceil(MAX_PARTS).next_power_of_two().max(MIN_PART_LEN);
     (len, vocab.div_ceil(len))
 }
 
@@ -53,7 +53,7 @@ impl Lowering<'_> {
         let mut push = Push::default();
         push.address(self.input(0)).address(records.address).address(self.step());
         push.word(self.word("outputs", rows)?).word(self.word("tokens", self.segment.bucket.tokens)?);
-        push.word(self.word("vocabulary", vocab)?).word(self.word("part", part_len)?);
+        push.word(self.word("vocabulary", vocab)?).word(part_len.ilog2());
         push.word(self.word("record", record_words(vocab))?);
         push.word(self.word("position offset", layout.positions / 4)?);
         push.word(self.word("slot offset", layout.slots / 4)?);
@@ -65,17 +65,19 @@ impl Lowering<'_> {
         out.push(parts);
 
         let mut push = Push::default();
-        push.address(records.address).address(ring.device_address()).address(self.step());
-        push.word(self.word("outputs", rows)?).word(self.word("outputs", layout.limits.max_outputs)?);
-        push.word(self.word("steps", StepLayout::RING)?);
-        push.word(self.word("record", record_words(vocab))?).word(self.word("parts", n_parts)?);
+        push.address(self.input(0)).address(records.address).address(ring.device_address()).address(self.step());
+        push.word(self.word("outputs", rows)?).word(self.word("vocabulary", vocab)?);
+        push.word(self.word("parts", n_parts)?).word(part_len.ilog2());
+        push.word(self.word("record", record_words(vocab))?);
+        push.word(self.word("outputs", layout.limits.max_outputs)?).word(self.word("steps", StepLayout::RING)?);
         push.word(self.word("token offset", layout.tokens / 4)?);
         push.word(self.word("position offset", layout.positions / 4)?);
         push.word(self.word("slot offset", layout.slots / 4)?);
         push.word(self.word("output offset", layout.outputs / 4)?);
+        push.word(self.word("sampling offset", layout.sampling / 4)?);
         let grid = self.fits([self.word("outputs", rows)?, 1, 1])?;
         let mut choice = self.launch(Kernel::Sample, lanes, &[], push, grid);
-        choice.dispatch.reads = vec![records, step];
+        choice.dispatch.reads = vec![value_range(&self.bound.inputs[0], rows, vocab), records, step];
         let section = |offset: usize, size_bytes: usize| ByteRange {
             address: step.address + offset as u64,
             size_bytes: size_bytes as u64,

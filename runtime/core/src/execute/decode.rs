@@ -89,11 +89,10 @@ impl Engine {
     pub fn sampled_on(&self, params: &SamplingParams) -> SampledOn {
         let mut devices = self.phases.iter().map(|phase| phase.sampled.as_ref().map(|step| step.device));
         let first = devices.next().flatten();
-        match first.filter(|_| devices.all(|device| device == first)) {
-            None => SampledOn::Host("the plan runs a step, or chooses tokens, on more than one device"),
-            Some(_) if params.repeat_penalty != 1.0 => SampledOn::Host("repetition penalty"),
-            Some(_) if params.temperature != 0.0 => SampledOn::Host("temperature"),
-            Some(device) => SampledOn::Device(self.devices[device].info().id),
+        match (first.filter(|_| devices.all(|device| device == first)), params.as_row()) {
+            (None, _) => SampledOn::Host("a step takes more than one device"),
+            (_, Err(reason)) => SampledOn::Host(reason),
+            (Some(device), Ok(_)) => SampledOn::Device(self.devices[device].info().id),
         }
     }
 
@@ -194,7 +193,8 @@ impl Engine {
         batch::write_image(&mut step.image, &step.layout, decode.number, decode.items, |sequence| kv.len(sequence));
         let rows = step.image[step.layout.sampling..].chunks_exact_mut(SampleRow::SIZE_BYTES);
         for (row, item) in rows.zip(items) {
-            row.copy_from_slice(&item.sampling.as_row().to_bytes());
+            let sampling = item.sampling.as_row().map_err(|reason| Error::Invalid(reason.to_owned()))?;
+            row.copy_from_slice(&sampling.to_bytes());
         }
         for (device, buffer) in devices.iter().zip(&step.buffers) {
             let Some(buffer) = buffer else { continue };

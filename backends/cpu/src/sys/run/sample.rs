@@ -2,7 +2,7 @@
 //!
 //! Rows are read from the frame, the device's copy of the step, so that none sees what another has written.
 
-use biga_hal::{SampleResult, StepHeader, sample};
+use biga_hal::{SampleResult, StepHeader};
 
 use super::{Share, bytes_mut, row_of};
 use crate::executable::Value;
@@ -12,9 +12,10 @@ impl Share<'_> {
     pub(super) fn sample(&self, x: Value, ring: usize, row: usize) {
         let (frame, layout, step) = (self.frame, self.program.needs.layout, self.program.step_address);
         // SAFETY: `row` is below the bucket's outputs, for which the value was checked; no call writes its input.
-        let chosen = sample::best(unsafe { row_of(x, row) });
-        let result = SampleResult { token: chosen.unwrap_or(SampleResult::NONE), number: frame.number };
+        let logits = unsafe { row_of(x, row) };
         let from = frame.outputs[row] as usize;
+        let chosen = frame.sample_row(row).choose(logits, frame.positions[from]);
+        let result = SampleResult { token: chosen.unwrap_or(SampleResult::NONE), number: frame.number };
         let put = |address: usize, bytes: &[u8]| {
             // SAFETY: compilation checked that step buffer and ring hold the whole layout, and rows are below its
             // limits; this worker alone took this row, and nobody reads the step buffer during a run.
