@@ -1,6 +1,7 @@
 #version 460
 // y = activation(gate) * up, where a row of x is [gate | up]. Grid: x = ff / lanes, y = tokens.
 #include "common.glsl"
+#include "activation.glsl"
 
 layout(constant_id = 2) const bool GELU = false;
 
@@ -23,7 +24,5 @@ void main() {
     Floats x = Floats(pc.x);
     float gate = x.v[token * 2 * pc.ff + i];
     float up = x.v[token * 2 * pc.ff + pc.ff + i];
-    // Both are gate * sigmoid(z): 1 + tanh(a) = 2 * sigmoid(2a).
-    float z = GELU ? 1.5957691216 * (gate + 0.044715 * gate * gate * gate) : gate;
-    Floats(pc.y).v[token * pc.ff + i] = gate / (1.0 + exp(-z)) * up;
+    Floats(pc.y).v[token * pc.ff + i] = activated(gate, GELU) * up;
 }

@@ -25,7 +25,7 @@ void main() {
     }
     uint id = Words(pc.step_address).v[pc.tokens_word + token];
     vec4 w[8];
-    decode_chunk(id < pc.vocab ? id : 0, chunk, w);
+    decode_chunk(pc.planes, id < pc.vocab ? id : 0, chunk, w);
     Floats y = Floats(pc.y);
     uint base = token * pc.columns;
     [[unroll]] for (uint i = 0; i < 8; i++) {

@@ -55,3 +55,30 @@ float kv_load(uvec2 row, uint i) {
     return float(Halves(row).v[start / 2]) * float(int(Chars(row).v[start + 2 + i % 32]));
 #endif
 }
+
+// Elements `8 * octet ..` of a key or value row; plain formats' rows start at multiples of 16 bytes.
+void kv_load_octet(uvec2 row, uint octet, out float v[8]) {
+#if defined(FORMAT_F32)
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        vec4 quad = Vec4s(row).v[octet * 2 + i];
+        [[unroll]] for (uint j = 0; j < 4; j++) {
+            v[4 * i + j] = quad[j];
+        }
+    }
+#elif defined(FORMAT_F16) || defined(FORMAT_BF16)
+    uvec4 words = Quads(row).v[octet];
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+#if defined(FORMAT_F16)
+        vec2 pair = unpackHalf2x16(words[i]);
+#else
+        vec2 pair = uintBitsToFloat(uvec2(words[i] << 16, words[i] & 0xFFFF0000u));
+#endif
+        v[2 * i] = pair.x;
+        v[2 * i + 1] = pair.y;
+    }
+#else
+    [[unroll]] for (uint i = 0; i < 8; i++) {
+        v[i] = kv_load(row, octet * 8 + i);
+    }
+#endif
+}

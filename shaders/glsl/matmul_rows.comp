@@ -21,7 +21,7 @@ void main() {
     for (uint chunk = 0; chunk < pc.chunks; chunk++) {
         Chunk w = load_chunk(weight_row, chunk);
         [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-            acc[t] += chunk_dot(w, min(token0 + t, n - 1), chunk);
+            acc[t] += chunk_dot(w, load_x(min(token0 + t, n - 1), chunk));
         }
     }
     if (row >= pc.rows) {

@@ -31,7 +31,7 @@ void main() {
         uint chunk = chunk0 + lane / TILE_ROWS;
         vec4 w[8];
         if (chunk < pc.chunks) {
-            decode_chunk(min(row0 + tile_row, pc.rows - 1), chunk, w);
+            decode_chunk(pc.planes, min(row0 + tile_row, pc.rows - 1), chunk, w);
         } else {
             [[unroll]] for (uint i = 0; i < 8; i++) {
                 w[i] = vec4(0.0);
@@ -48,7 +48,7 @@ void main() {
         [[unroll]] for (uint i = 0; i < 4; i++) {
             uint column = ((lane / TILE_TOKENS) * 4 + i) * 4;
             uint from = chunk0 * CHUNK + column;
-            vec4 x = from < pc.columns ? load_x(token, from) : vec4(0.0);
+            vec4 x = from < pc.columns ? load_x4(token, from) : vec4(0.0);
             [[unroll]] for (uint j = 0; j < 4; j++) {
                 x_tile[(column + j) * (TILE_TOKENS / 4) + tile_token / 4][tile_token % 4] = x[j];
             }

@@ -41,7 +41,7 @@ void main() {
         w.scale = vec2(0.0);
         w.minimum = 0.0;
         if (chunk0 + c < pc.chunks) {
-            w = load_quants(min(row0 + tile_row, pc.rows - 1), chunk0 + c);
+            w = load_quants(pc.planes, min(row0 + tile_row, pc.rows - 1), chunk0 + c);
         }
         [[unroll]] for (uint i = 0; i < WORDS; i++) {
             w_tile[(c * WORDS + i) * (TILE_ROWS / 4) + tile_row / 4][tile_row % 4] = w.q[i];

@@ -1,6 +1,6 @@
 #version 460
-// Few tokens, on a GPU: the lanes of a workgroup share a row's chunks, several rows a workgroup.
-// Neighbouring lanes read neighbouring quant blocks. Grid: x = rows / ROWS.
+// Few tokens and plain weights, on a GPU: the lanes of a workgroup share a row's chunks, several rows a workgroup.
+// Neighbouring lanes read neighbouring chunks. Rows of x beyond the step's are computed and not stored. Grid: x = rows / ROWS.
 #define WORKGROUP_SUM
 #include "product.glsl"
 
@@ -15,14 +15,15 @@ void main() {
             acc[r][t] = 0.0;
         }
     }
-    if (n == 0) {
-        return;
-    }
     for (uint chunk = gl_LocalInvocationID.x; chunk < pc.chunks; chunk += gl_WorkGroupSize.x) {
+        Chunk w[ROWS];
         [[unroll]] for (uint r = 0; r < ROWS; r++) {
-            Chunk w = load_chunk(min(row0 + r, pc.rows - 1), chunk);
-            [[unroll]] for (uint t = 0; t < TOKENS; t++) {
-                acc[r][t] += chunk_dot(w, min(t, n - 1), chunk);
+            w[r] = load_chunk(min(row0 + r, pc.rows - 1), chunk);
+        }
+        [[unroll]] for (uint t = 0; t < TOKENS; t++) {
+            X x = load_x(t, chunk);
+            [[unroll]] for (uint r = 0; r < ROWS; r++) {
+                acc[r][t] += chunk_dot(w[r], x);
             }
         }
     }

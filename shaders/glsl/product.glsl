@@ -2,7 +2,6 @@
 // take x as it is; quantised ones take it as quants of 8 bits, in groups of a chunk (quantise.comp),
 // unless the including kernel defines X_F32.
 #include "common.glsl"
-#extension GL_EXT_integer_dot_product : require
 
 // True where the columns are no whole number of chunks (plain formats only): x is read one by one.
 layout(constant_id = 2) const bool RAGGED = false;
@@ -26,61 +25,44 @@ layout(push_constant, scalar) uniform Push {
     float cap;           // 0 for none
 } pc;
 
-#include "weights.glsl"
-
-#if defined(QUANTISED) && !defined(X_F32)
+#if !defined(FORMAT_F32) && !defined(FORMAT_F16) && !defined(FORMAT_BF16) && !defined(X_F32)
+#define QUANTISED_X
+#include "dot.glsl"
 #define Chunk Quants
+#define X QuantisedX
 
 Chunk load_chunk(uint row, uint chunk) {
-    return load_quants(row, chunk);
+    return load_quants(pc.planes, row, chunk);
 }
 
-// Four products of signed bytes, added to `sum`.
-int dot4(uint a, uint b, int sum) {
-    return sum + dotPacked4x8EXT(int(a), int(b));
+X load_x(uint token, uint chunk) {
+    return load_quantised_x(token, chunk);
 }
 
-float scaled(Chunk w, ivec2 sums, vec2 x_scale) {
-#ifdef FORMAT_Q6_K
-    return x_scale.x * dot(w.scale, vec2(sums));
-#elif defined(FORMAT_Q8_0)
-    return x_scale.x * (w.scale.x * float(sums.x + sums.y));
-#else
-    return fma(x_scale.x * w.scale.x, float(sums.x + sums.y), x_scale.y * w.minimum);
-#endif
-}
-
-// The part of row and token that lies in a chunk.
-float chunk_dot(Chunk w, uint token, uint chunk) {
-    uint block = token * pc.chunks + chunk;
-    ivec2 sums = ivec2(0);
-    [[unroll]] for (uint i = 0; i < 2; i++) {
-        uvec4 x = Quads(pc.x).v[block * 2 + i];
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            sums[i] = dot4(w.q[4 * i + j], x[j], sums[i]);
-        }
-    }
-    return scaled(w, sums, Pairs(pc.x_scales).v[block]);
+float chunk_dot(Chunk w, X x) {
+    return quants_dot(w, x);
 }
 #else
+#include "weights.glsl"
+
 struct Chunk {
     vec4 w[8];
 };
 
 Chunk load_chunk(uint row, uint chunk) {
     Chunk loaded;
-    decode_chunk(row, chunk, loaded.w);
+    decode_chunk(pc.planes, row, chunk, loaded.w);
     return loaded;
 }
 
-vec4 load_x(uint token, uint column) {
+// Four columns of x.
+vec4 load_x4(uint token, uint column) {
     if (RAGGED) {
-        Floats x = Floats(pc.x);
         uint base = token * pc.columns;
         vec4 value = vec4(0.0);
         [[unroll]] for (uint i = 0; i < 4; i++) {
             if (column + i < pc.columns) {
-                value[i] = x.v[base + column + i];
+                value[i] = Floats(pc.x).v[base + column + i];
             }
         }
         return value;
@@ -88,10 +70,22 @@ vec4 load_x(uint token, uint column) {
     return Vec4s(pc.x).v[(token * pc.columns + column) >> 2];
 }
 
-float chunk_dot(Chunk w, uint token, uint chunk) {
+struct X {
+    vec4 v[8];
+};
+
+X load_x(uint token, uint chunk) {
+    X x;
+    [[unroll]] for (uint i = 0; i < 8; i++) {
+        x.v[i] = load_x4(token, chunk * CHUNK + 4 * i);
+    }
+    return x;
+}
+
+float chunk_dot(Chunk w, X x) {
     vec4 sum = vec4(0.0);
     [[unroll]] for (uint i = 0; i < 8; i++) {
-        sum = fma(w.w[i], load_x(token, chunk * CHUNK + 4 * i), sum);
+        sum = fma(w.w[i], x.v[i], sum);
     }
     return (sum.x + sum.y) + (sum.z + sum.w);
 }

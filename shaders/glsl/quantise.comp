@@ -1,7 +1,7 @@
 #version 460
-// Activations to 8 bits: a scale for each chunk, the largest magnitude over 127. An invocation quantises
-// one chunk. Grid: x = chunks / lanes, y = rows of x.
+// Activations to 8 bits (quants.glsl). An invocation quantises one chunk. Grid: x = chunks / lanes, y = rows of x.
 #include "common.glsl"
+#include "quants.glsl"
 
 layout(push_constant, scalar) uniform Push {
     uvec2 x;             // f32 [rows, 32 * chunks]
@@ -22,24 +22,21 @@ void main() {
     }
     uint block = row * pc.chunks + chunk;
     vec4 x[8];
-    vec4 largest = vec4(0.0);
+    float largest = 0.0;
     [[unroll]] for (uint i = 0; i < 8; i++) {
         x[i] = Vec4s(pc.x).v[block * 8 + i];
-        largest = max(largest, abs(x[i]));
+        largest = max(largest, largest4(x[i]));
     }
-    float scale = max(max(largest.x, largest.y), max(largest.z, largest.w)) / 127.0;
-    // A scale below the least normal float has no inverse.
-    float inverse = scale >= 1.17549435e-38 ? 1.0 / scale : 0.0;
+    vec2 scale = quant_scale(largest);
     int sum = 0;
     [[unroll]] for (uint i = 0; i < 2; i++) {
         uvec4 words;
         [[unroll]] for (uint j = 0; j < 4; j++) {
-            ivec4 q = clamp(ivec4(roundEven(x[4 * i + j] * inverse)), -127, 127);
+            ivec4 q = quantise4(x[4 * i + j], scale.y);
             sum += (q.x + q.y) + (q.z + q.w);
-            uvec4 bytes = uvec4(q) & 0xFFu;
-            words[j] = bytes.x | (bytes.y << 8) | (bytes.z << 16) | (bytes.w << 24);
+            words[j] = pack_quants(q);
         }
         QuadsOut(pc.quants).v[block * 2 + i] = words;
     }
-    Pairs(pc.scales).v[block] = vec2(scale, scale * float(sum));
+    Pairs(pc.scales).v[block] = vec2(scale.x, scale.x * float(sum));
 }

@@ -16,7 +16,7 @@
 // A quantised weight is `scale * quant + minimum` with a quant of a signed byte. Products take it so
 // (`load_quants`), against activations of the same form; tables want it decoded (`decode_chunk`).
 //
-// The including kernel declares `pc.planes[4]` and `pc.chunks`, the chunks of a row.
+// The including kernel declares `pc.chunks`, the chunks of a row.
 
 #define CHUNK 32
 
@@ -48,6 +48,42 @@ vec2 scale_and_min(uvec2 plane, uint block, uint i) {
 #endif
 
 #ifdef QUANTISED
+// Bytes of each plane, for a chunk or, where the format's quant block is one, for 256 columns.
+#if defined(FORMAT_Q8_0)
+const uvec4 PLANE_BYTES = uvec4(32, 2, 0, 0);
+#elif defined(FORMAT_Q4_0)
+const uvec4 PLANE_BYTES = uvec4(16, 2, 0, 0);
+#elif defined(FORMAT_Q4_1)
+const uvec4 PLANE_BYTES = uvec4(16, 4, 0, 0);
+#elif defined(FORMAT_Q5_0)
+const uvec4 PLANE_BYTES = uvec4(16, 4, 2, 0);
+#elif defined(FORMAT_Q5_1)
+const uvec4 PLANE_BYTES = uvec4(16, 4, 4, 0);
+#elif defined(FORMAT_Q4_K)
+const uvec4 PLANE_BYTES = uvec4(128, 12, 4, 0);
+#elif defined(FORMAT_Q5_K)
+const uvec4 PLANE_BYTES = uvec4(128, 32, 12, 4);
+#else
+const uvec4 PLANE_BYTES = uvec4(128, 64, 16, 2);
+#endif
+#if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K) || defined(FORMAT_Q6_K)
+#define BLOCK_CHUNKS 8
+#else
+#define BLOCK_CHUNKS 1
+#endif
+
+// Where the planes of a weight start that has so many chunks in all.
+void planes_of(uvec2 address, uint all_chunks, out uvec2 planes[4]) {
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        planes[i] = address;
+        uint high;
+        uint low;
+        umulExtended(all_chunks / BLOCK_CHUNKS, PLANE_BYTES[i], high, low);
+        address = advance(address, low);
+        address.y += high;
+    }
+}
+
 // 32 quants, four to a word, with their scale and minimum. q6_k alone has a scale for each 16.
 struct Quants {
     uint q[8];
@@ -55,41 +91,41 @@ struct Quants {
     float minimum;
 };
 
-Quants load_quants(uint row, uint chunk) {
+Quants load_quants(uvec2 planes[4], uint row, uint chunk) {
     uint block = row * pc.chunks + chunk;
     Quants w;
     w.minimum = 0.0;
 #if defined(FORMAT_Q8_0)
-    w.scale = vec2(load_f16(pc.planes[1], block));
+    w.scale = vec2(load_f16(planes[1], block));
     [[unroll]] for (uint i = 0; i < 2; i++) {
-        uvec4 q = Quads(pc.planes[0]).v[block * 2 + i];
+        uvec4 q = Quads(planes[0]).v[block * 2 + i];
         [[unroll]] for (uint j = 0; j < 4; j++) {
             w.q[4 * i + j] = q[j];
         }
     }
 #elif defined(FORMAT_Q4_0) || defined(FORMAT_Q4_1) || defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-    uvec4 q = Quads(pc.planes[0]).v[block];
+    uvec4 q = Quads(planes[0]).v[block];
     [[unroll]] for (uint i = 0; i < 4; i++) {
         w.q[i] = q[i] & 0x0F0F0F0Fu;
         w.q[4 + i] = (q[i] >> 4) & 0x0F0F0F0Fu;
     }
 #if defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-    uint high = Words(pc.planes[1]).v[block];
+    uint high = Words(planes[1]).v[block];
     [[unroll]] for (uint i = 0; i < 8; i++) {
         w.q[i] |= fifth_bits(high >> (4 * i));
     }
 #endif
 #if defined(FORMAT_Q4_0)
-    w.scale = vec2(load_f16(pc.planes[1], block));
+    w.scale = vec2(load_f16(planes[1], block));
     w.minimum = -8.0 * w.scale.x;
 #elif defined(FORMAT_Q5_0)
-    w.scale = vec2(load_f16(pc.planes[2], block));
+    w.scale = vec2(load_f16(planes[2], block));
     w.minimum = -16.0 * w.scale.x;
 #else
 #if defined(FORMAT_Q4_1)
-    vec2 scale_min = unpackHalf2x16(Words(pc.planes[1]).v[block]);
+    vec2 scale_min = unpackHalf2x16(Words(planes[1]).v[block]);
 #else
-    vec2 scale_min = unpackHalf2x16(Words(pc.planes[2]).v[block]);
+    vec2 scale_min = unpackHalf2x16(Words(planes[2]).v[block]);
 #endif
     w.scale = scale_min.xx;
     w.minimum = scale_min.y;
@@ -98,19 +134,19 @@ Quants load_quants(uint row, uint chunk) {
     uint super_block = block >> 3;
     uint sub = block & 7u;
 #if defined(FORMAT_Q4_K)
-    vec2 d = unpackHalf2x16(Words(pc.planes[2]).v[super_block]);
-    vec2 s = scale_and_min(pc.planes[1], super_block, sub);
+    vec2 d = unpackHalf2x16(Words(planes[2]).v[super_block]);
+    vec2 s = scale_and_min(planes[1], super_block, sub);
 #else
-    vec2 d = unpackHalf2x16(Words(pc.planes[3]).v[super_block]);
-    vec2 s = scale_and_min(pc.planes[2], super_block, sub);
+    vec2 d = unpackHalf2x16(Words(planes[3]).v[super_block]);
+    vec2 s = scale_and_min(planes[2], super_block, sub);
 #endif
     w.scale = vec2(d.x * s.x);
     w.minimum = -d.y * s.y;
     [[unroll]] for (uint i = 0; i < 2; i++) {
         // Two sub-blocks share 32 bytes: the even one has the low nibbles, the odd one the high ones.
-        uvec4 q = (Quads(pc.planes[0]).v[super_block * 8 + (sub >> 1) * 2 + i] >> (4 * (sub & 1u))) & 0x0F0F0F0Fu;
+        uvec4 q = (Quads(planes[0]).v[super_block * 8 + (sub >> 1) * 2 + i] >> (4 * (sub & 1u))) & 0x0F0F0F0Fu;
 #if defined(FORMAT_Q5_K)
-        q |= ((Quads(pc.planes[1]).v[super_block * 2 + i] >> sub) & 0x01010101u) << 4;
+        q |= ((Quads(planes[1]).v[super_block * 2 + i] >> sub) & 0x01010101u) << 4;
 #endif
         [[unroll]] for (uint j = 0; j < 4; j++) {
             w.q[4 * i + j] = q[j];
@@ -120,14 +156,14 @@ Quants load_quants(uint row, uint chunk) {
     uint super_block = block >> 3;
     uint sub = block & 7u;
     uint part = sub & 3u;
-    float d = load_f16(pc.planes[3], super_block);
-    uint scale_word = Words(pc.planes[2]).v[super_block * 4 + (sub >> 1)] >> (16 * (sub & 1u));
+    float d = load_f16(planes[3], super_block);
+    uint scale_word = Words(planes[2]).v[super_block * 4 + (sub >> 1)] >> (16 * (sub & 1u));
     int scales = int(scale_word);
     w.scale = d * vec2(scales << 24 >> 24, scales << 16 >> 24);
     [[unroll]] for (uint i = 0; i < 2; i++) {
         // A half of the super-block: 64 bytes of nibbles, 32 bytes of bit pairs.
-        uvec4 low = Quads(pc.planes[0]).v[super_block * 8 + (sub >> 2) * 4 + (part & 1u) * 2 + i];
-        uvec4 high = Quads(pc.planes[1]).v[super_block * 4 + (sub >> 2) * 2 + i];
+        uvec4 low = Quads(planes[0]).v[super_block * 8 + (sub >> 2) * 4 + (part & 1u) * 2 + i];
+        uvec4 high = Quads(planes[1]).v[super_block * 4 + (sub >> 2) * 2 + i];
         uvec4 q = ((low >> (4 * (part >> 1))) & 0x0F0F0F0Fu) | (((high >> (2 * part)) & 0x03030303u) << 4);
         // 32 less in each byte: with its top bit set no byte borrows from the next.
         q = ((q | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
@@ -146,9 +182,9 @@ vec4 signed_bytes_to_vec4(uint word) {
 }
 
 // The columns `32 * chunk ..` of `row`.
-void decode_chunk(uint row, uint chunk, out vec4 w[8]) {
+void decode_chunk(uvec2 planes[4], uint row, uint chunk, out vec4 w[8]) {
 #ifdef QUANTISED
-    Quants quants = load_quants(row, chunk);
+    Quants quants = load_quants(planes, row, chunk);
     [[unroll]] for (uint i = 0; i < 8; i++) {
         w[i] = quants.scale[i / 4] * signed_bytes_to_vec4(quants.q[i]) + quants.minimum;
     }
@@ -156,17 +192,17 @@ void decode_chunk(uint row, uint chunk, out vec4 w[8]) {
     uint block = row * pc.chunks + chunk;
 #if defined(FORMAT_F32)
     [[unroll]] for (uint i = 0; i < 8; i++) {
-        w[i] = Vec4s(pc.planes[0]).v[block * 8 + i];
+        w[i] = Vec4s(planes[0]).v[block * 8 + i];
     }
 #elif defined(FORMAT_F16)
     [[unroll]] for (uint i = 0; i < 4; i++) {
-        uvec4 q = Quads(pc.planes[0]).v[block * 4 + i];
+        uvec4 q = Quads(planes[0]).v[block * 4 + i];
         w[2 * i] = vec4(unpackHalf2x16(q.x), unpackHalf2x16(q.y));
         w[2 * i + 1] = vec4(unpackHalf2x16(q.z), unpackHalf2x16(q.w));
     }
 #else
     [[unroll]] for (uint i = 0; i < 4; i++) {
-        uvec4 q = Quads(pc.planes[0]).v[block * 4 + i];
+        uvec4 q = Quads(planes[0]).v[block * 4 + i];
         uvec4 even = q << 16;
         uvec4 odd = q & 0xFFFF0000u;
         w[2 * i] = uintBitsToFloat(uvec4(even.x, odd.x, even.y, odd.y));

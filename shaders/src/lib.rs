@@ -26,8 +26,12 @@ pub enum Kernel {
     MatMulSplit(DType),
     /// Activations to halves, for products by matrix instructions.
     XToF16,
+    /// Gate and up with the activation, for few tokens.
+    GateUp(DType),
     /// Activations to 8 bits, for products with quantised weights.
     Quantise,
+    /// A branch joins the residual stream, which is normed for the next product.
+    RowNorm,
     /// RMS norm of rows.
     RmsNorm,
     /// RMS norm of the q and k heads of qkv rows.
@@ -36,8 +40,12 @@ pub enum Kernel {
     Rope,
     /// Stores k and v in a cache of this format.
     KvAppend(DType),
+    /// Norm and rotary embedding of q and k, with the store in a cache of this format.
+    RopeAppend(DType),
     /// Attention over a cache of this format.
     Attention(DType),
+    /// The same for few tokens: the positions are split among workgroups.
+    AttentionSplit(DType),
     /// The same for drivers on the CPU: a lane owns a query.
     AttentionRows(DType),
     /// Sum of two values.
@@ -59,6 +67,7 @@ impl Kernel {
     pub const fn source(self) -> (&'static str, Option<DType>) {
         match self {
             Kernel::Embed(format) => ("embed", Some(format)),
+            Kernel::MatVec(format) if format.is_quantised() => ("matvec_i8", Some(format)),
             Kernel::MatVec(format) => ("matvec", Some(format)),
             Kernel::MatMulRows(format) => ("matmul_rows", Some(format)),
             Kernel::MatMulTile(format) if format.is_quantised() => ("matmul_tile_i8", Some(format)),
@@ -66,12 +75,16 @@ impl Kernel {
             Kernel::MatMulMatrix(format) => ("matmul_matrix", Some(format)),
             Kernel::MatMulSplit(format) => ("matmul_split", Some(format)),
             Kernel::XToF16 => ("x_to_f16", None),
+            Kernel::GateUp(format) => ("gate_up", Some(format)),
             Kernel::Quantise => ("quantise", None),
+            Kernel::RowNorm => ("row_norm", None),
             Kernel::RmsNorm => ("rms_norm", None),
             Kernel::QkNorm => ("qk_norm", None),
             Kernel::Rope => ("rope", None),
             Kernel::KvAppend(format) => ("kv_append", Some(format)),
+            Kernel::RopeAppend(format) => ("rope_append", Some(format)),
             Kernel::Attention(format) => ("attention", Some(format)),
+            Kernel::AttentionSplit(format) => ("attention_split", Some(format)),
             Kernel::AttentionRows(format) => ("attention_rows", Some(format)),
             Kernel::Residual => ("residual", None),
             Kernel::Activate => ("activate", None),
@@ -105,6 +118,7 @@ mod tests {
         let mut kernels = vec![
             Kernel::XToF16,
             Kernel::Quantise,
+            Kernel::RowNorm,
             Kernel::RmsNorm,
             Kernel::QkNorm,
             Kernel::Rope,
@@ -128,7 +142,9 @@ mod tests {
         }
         for format in DType::KV {
             kernels.extend([Kernel::KvAppend(format), Kernel::Attention(format), Kernel::AttentionRows(format)]);
+            kernels.extend([Kernel::RopeAppend(format), Kernel::AttentionSplit(format)]);
         }
+        kernels.extend(DType::ALL.into_iter().filter(|format| format.is_quantised()).map(Kernel::GateUp));
         for kernel in kernels {
             assert_eq!(kernel.spirv().map(|words| words[0]), Some(MAGIC), "{kernel:?}");
         }

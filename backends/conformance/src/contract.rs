@@ -152,6 +152,7 @@ fn good_segment(device: &dyn Device) -> biga_hal::Result<Segment> {
         output: Some(filled(device, "y", &f32_bytes(&[0.0; 32]))?),
         weights: vec![weight],
         kv: None,
+        internal: false,
     };
     Ok(Segment {
         name: "spoiled".into(),
@@ -260,6 +261,7 @@ fn adder(device: &dyn Device, a: &BufferSlice, b: &BufferSlice, n: usize) -> big
         output: Some(a.clone()),
         weights: Vec::new(),
         kv: None,
+        internal: false,
     };
     segment.ops = vec![op; n];
     device.write(&segment.step, &step_bytes(&segment.step_layout, &StepCase::rows(4, 0), &[0; 4], |_, _, _| 0))?;
@@ -379,6 +381,7 @@ fn no_outputs(device: &dyn Device) -> Outcome {
         output: Some(output.clone()),
         weights: Vec::new(),
         kv: None,
+        internal: false,
     };
     let nothing = |slice: &BufferSlice| slice.slice(0, 0).map_err(text);
     segment.bucket.outputs = 0;
@@ -516,6 +519,7 @@ impl Victim {
             inputs: inputs.iter().map(|&slice| slice.clone()).collect(),
             output: output.cloned(),
             weights: Vec::<BoundWeight>::new(),
+            internal: false,
         };
         let inv_freqs: Arc<[f32]> = (0..16).map(|i| 1.0 / (1.0 + i as f32)).collect();
         let rope = OpKind::Rope { heads, style: RopeStyle::Halves, inv_freqs };

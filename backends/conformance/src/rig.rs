@@ -392,7 +392,7 @@ impl<'a> Trial<'a> {
         };
         let step = bench.step(&step_bytes(&layout, &case.step, &data.tokens, block))?;
         let op = Arc::new(Op { kind: case.kind.clone(), layer: Some(0) });
-        let bound = BoundOp { op, rows: case.rows, inputs, output, weights, kv };
+        let bound = BoundOp { op, rows: case.rows, inputs, output, weights, kv, internal: false };
         let bucket = case.step.bucket();
         let segment = Segment { name: case.kind.name().into(), bucket, ops: vec![bound], step, step_layout: layout };
         let executable = device.compile(&segment)?;

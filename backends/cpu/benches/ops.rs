@@ -99,6 +99,7 @@ impl<'a> Model<'a> {
                 output: output.cloned(),
                 weights,
                 kv,
+                internal: false,
             });
         };
         let norm = OpKind::RmsNorm { width: WIDTH, eps: 1e-5, weight_offset: 0.0 };

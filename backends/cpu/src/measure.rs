@@ -63,6 +63,7 @@ impl<'a> Bench<'a> {
             output: Some(buffer(device, tokens * rows * 4)?.whole()),
             weights: vec![BoundWeight { slice: weight.whole(), dtype, rows, columns: width }],
             kv: None,
+            internal: false,
         };
         Bench::new(device, vec![bound], tokens, (rows * row_bytes) as f64)
     }
@@ -79,6 +80,7 @@ impl<'a> Bench<'a> {
             output: Some(to.whole()),
             weights: vec![BoundWeight { slice: weight.whole(), dtype: DType::F32, rows: WIDTH, columns: WIDTH }],
             kv: None,
+            internal: false,
         };
         let ops = (0..count).map(|i| bound(if i % 2 == 0 { (&x, &y) } else { (&y, &x) })).collect();
         Bench::new(device, ops, 1, 0.0)

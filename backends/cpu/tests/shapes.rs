@@ -40,6 +40,7 @@ fn product(device: &CpuDevice, dtype: DType, weight: &[u8], rows: usize, x: &[f3
         output: Some(output.clone()),
         weights: vec![BoundWeight { slice: filled(device, weight), dtype, rows, columns }],
         kv: None,
+        internal: false,
     };
     let bucket = Bucket { tokens: n_tokens, sequences: 1, outputs: 0 };
     let step = filled(device, &step);

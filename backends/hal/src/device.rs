@@ -251,6 +251,18 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// [`crate::Error::DeviceLost`], [`crate::Error::Timeout`] of a wait, or a stale executable.
     fn submit(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<FencePoint>;
 
+    /// Runs a compiled segment like [`Device::submit`], waits, and says how many seconds each of its launches
+    /// took, in the order of [`Executable::dispatches`]. The launches run one after another, so that their
+    /// times add up to more than a submission takes. Allocates and creates: not for steady state. `None` where
+    /// the device does not say.
+    ///
+    /// # Errors
+    /// As [`Device::submit`], and the driver's own.
+    fn time_launches(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<Option<Vec<f64>>> {
+        let _ = (executable, waits);
+        Ok(None)
+    }
+
     /// Measures one rate; `progress` is told the fraction done.
     ///
     /// # Errors

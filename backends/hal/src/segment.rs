@@ -38,7 +38,7 @@ pub struct BoundWeight {
 
 /// Where an op finds its layer's keys and values.
 ///
-/// A block holds `block_len` positions of every layer of a group. From the block's address, a layer's
+/// A block holds `block_len` positions of every layer of a group and starts at a multiple of 16 bytes. From the block's address, a layer's
 /// keys start at `k_offset_bytes` and its values at `v_offset_bytes`, each laid out
 /// `[n_kv_heads, block_len, head_dim]` in `dtype`. Block `position / block_len` of sequence slot `s`
 /// is entry `[s, position / block_len]` of table `table` in the step buffer.
@@ -91,6 +91,9 @@ pub struct BoundOp {
     pub weights: Vec<BoundWeight>,
     /// KV cache, for the ops that use it.
     pub kv: Option<BoundKv>,
+    /// True if nobody but later ops of this segment reads the output. A device that computes several ops in
+    /// one launch may then leave it unwritten.
+    pub internal: bool,
 }
 
 /// What a backend compiles.

@@ -79,7 +79,15 @@ impl Bench {
             block_bytes: self.slab.size_bytes() / MAX_BLOCKS as u64,
             dtype: DType::F16,
         });
-        Ok(BoundOp { op: Arc::new(Op { kind, layer: Some(layer) }), rows, inputs, output, weights, kv })
+        Ok(BoundOp {
+            op: Arc::new(Op { kind, layer: Some(layer) }),
+            rows,
+            inputs,
+            output,
+            weights,
+            kv,
+            internal: false,
+        })
     }
 
     fn layer() -> Vec<OpKind> {

@@ -60,16 +60,23 @@ pub(crate) enum HostUse {
     None,
     /// The host writes it, never reads it: uncached memory is fine.
     Writes,
-    /// The host reads it: uncached memory would be ruinous.
+    /// The host reads it now and then, by [`biga_hal::Device::read`], which may copy: not worth writes over the
+    /// bus by the device's kernels.
+    Copies,
+    /// The host reads it in place: uncached memory would be ruinous.
     Reads,
 }
 
 impl HostUse {
     /// By the declared accessors. Another device reaches the memory through the host.
     pub(crate) fn of(desc: &BufferDesc) -> HostUse {
-        let all = desc.accessors.host.iter().chain(desc.accessors.devices.iter().map(|(_, access)| access));
-        all.fold(HostUse::None, |so_far, access| match (so_far, access) {
-            (HostUse::Reads, _) | (_, Access::Read | Access::ReadWrite) => HostUse::Reads,
+        let others = desc.accessors.devices.iter().map(|(_, access)| access);
+        let in_place = others.chain(desc.accessors.host.iter().filter(|&&access| access != Access::Read));
+        let rarely = if desc.accessors.host == Some(Access::Read) { HostUse::Copies } else { HostUse::None };
+        in_place.fold(rarely, |so_far, access| match (so_far, access) {
+            (HostUse::Reads, _) | (_, Access::Read | Access::ReadWrite) | (HostUse::Copies, Access::Write) => {
+                HostUse::Reads
+            }
             (_, Access::Write) => HostUse::Writes,
         })
     }
@@ -85,7 +92,8 @@ pub(crate) fn memory_types(types: &[MemoryType], heap_bytes: &[u64], host: HostU
         | Flags::DEVICE_UNCACHED_AMD
         | Flags::RDMA_CAPABLE_NV;
     let host_sees = Flags::HOST_VISIBLE | Flags::HOST_COHERENT;
-    let suits = |t: &MemoryType| !t.flags.intersects(special) && (host == HostUse::None || t.flags.contains(host_sees));
+    let anywhere = matches!(host, HostUse::None | HostUse::Copies);
+    let suits = |t: &MemoryType| !t.flags.intersects(special) && (anywhere || t.flags.contains(host_sees));
     let has = |i: usize, flag| u64::from(types[i].flags.contains(flag));
     let size = |i: usize| heap_bytes.get(types[i].heap).copied().unwrap_or(0);
     let mut order: Vec<usize> = (0..types.len()).filter(|&i| suits(&types[i])).collect();
@@ -94,6 +102,7 @@ pub(crate) fn memory_types(types: &[MemoryType], heap_bytes: &[u64], host: HostU
             // The larger heap first: a small window of a discrete card's memory is not for weights.
             HostUse::None => [has(i, Flags::DEVICE_LOCAL), size(i), has(i, Flags::HOST_VISIBLE)],
             HostUse::Writes => [has(i, Flags::DEVICE_LOCAL), 1 - has(i, Flags::HOST_CACHED), size(i)],
+            HostUse::Copies => [has(i, Flags::DEVICE_LOCAL), has(i, Flags::HOST_CACHED), size(i)],
             HostUse::Reads => [has(i, Flags::HOST_CACHED), has(i, Flags::DEVICE_LOCAL), size(i)],
         })
     });
@@ -175,5 +184,10 @@ mod tests {
         let accessors = Accessors { host: Some(Access::Write), devices: vec![(crate::probe::id(1), Access::Read)] };
         let desc = BufferDesc { name: "x".into(), size_bytes: 1, accessors };
         assert_eq!(HostUse::of(&desc), HostUse::Reads);
+        let only_host =
+            |host| HostUse::of(&BufferDesc { accessors: Accessors { host, devices: vec![] }, ..desc.clone() });
+        assert_eq!(only_host(Some(Access::Read)), HostUse::Copies);
+        assert_eq!(only_host(Some(Access::ReadWrite)), HostUse::Reads);
+        assert_eq!(only_host(Some(Access::Write)), HostUse::Writes);
     }
 }

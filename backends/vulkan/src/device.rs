@@ -30,6 +30,7 @@ use crate::{
         instance::{Instance, PhysicalDevice},
         memory::Memory,
         submit::{Command, Recording},
+        timing::TimedRecording,
     },
     tile::Matrices,
     tuning::Tuning,
@@ -247,6 +248,18 @@ impl VulkanDevice {
         }
     }
 
+    /// The executable as one of this very device, or why it is none.
+    fn own_executable<'a>(&self, executable: &'a dyn Executable) -> Result<&'a VulkanExecutable> {
+        let own = executable.as_any().downcast_ref::<VulkanExecutable>();
+        match own {
+            Some(own) if own.recording().belongs_to(&self.logical) => Ok(own),
+            Some(own) if own.device() == self.info.id && own.epoch() != self.epoch => {
+                Err(Error::StaleHandle { device: self.info.id, handle: own.epoch(), current: self.epoch })
+            }
+            _ => Err(Error::NoSuchDevice(executable.device())),
+        }
+    }
+
     /// Memory of the best type that has room.
     pub(crate) fn memory(&self, name: &str, size_bytes: u64, host: HostUse) -> Result<Memory> {
         let facts = self.logical.facts();
@@ -375,7 +388,7 @@ impl VulkanDevice {
             id: self.info.id,
             epoch: self.epoch,
             size_bytes,
-            host_declared: host != HostUse::None,
+            host_declared: !matches!(host, HostUse::None | HostUse::Copies),
             memory,
             _booking: Some(booking),
             _imported: None,
@@ -568,16 +581,16 @@ impl Device for VulkanDevice {
     }
 
     fn submit(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<FencePoint> {
-        let own = executable.as_any().downcast_ref::<VulkanExecutable>();
-        let own = own.filter(|own| own.recording().belongs_to(&self.logical));
-        let Some(own) = own else {
-            let stale = executable.as_any().downcast_ref::<VulkanExecutable>();
-            return Err(match stale.filter(|stale| stale.device() == self.info.id && stale.epoch() != self.epoch) {
-                Some(stale) => Error::StaleHandle { device: self.info.id, handle: stale.epoch(), current: self.epoch },
-                None => Error::NoSuchDevice(executable.device()),
-            });
-        };
-        self.note(self.queue.submit(own, waits))
+        self.note(self.queue.submit(self.own_executable(executable)?, waits))
+    }
+
+    fn time_launches(&self, executable: &dyn Executable, waits: &[FencePoint]) -> Result<Option<Vec<f64>>> {
+        let own = self.own_executable(executable)?;
+        let timed = TimedRecording::of(own.recording()).map_err(|error| self.failed(error))?;
+        let Some(timed) = timed else { return Ok(None) };
+        self.queue.await_others(waits)?;
+        self.note(self.run_recording(timed.recording()))?;
+        timed.seconds().map(Some).map_err(|error| self.failed(error))
     }
 
     fn measure(&self, what: Measurement, progress: &mut dyn FnMut(f64)) -> Result<f64> {

@@ -1,6 +1,6 @@
 //! From a segment to kernel launches: pure, so that it is tested without a device.
 //!
-//! Each op becomes one launch, or one per weight. Grids are sized to the bucket; kernels leave early by
+//! Each op becomes one launch, or one per weight, or one together with its neighbours (`fuse`). Grids are sized to the bucket; kernels leave early by
 //! the counts in the step header. Push constants follow the `Push` block of each kernel word by word.
 //!
 //! The KV cache is reached through addresses that only a step knows. Its ranges are declared in a space
@@ -8,9 +8,14 @@
 
 mod check;
 
+mod fuse;
 mod matrix;
 
+mod joined;
+
 mod product;
+
+pub(crate) use product::scratch_bytes;
 
 mod push;
 
@@ -30,6 +35,7 @@ use crate::{
     tuning::Tuning,
     weight::{CHUNK, chunks, plane_offsets},
 };
+use fuse::Unit;
 use push::Push;
 
 /// Words of the step header.
@@ -60,11 +66,6 @@ pub(crate) fn constant_tables(segment: &Segment) -> Vec<Arc<[f32]>> {
     tables
 }
 
-/// The scratch that the launches of a segment need, if they need any.
-pub(crate) fn scratch_bytes(segment: &Segment, tuning: &Tuning) -> u64 {
-    product::scratch_bytes(segment, tuning).max(sample::scratch_bytes(segment))
-}
-
 /// Lowers a segment. `constants` gives the address of each table of [`constant_tables`], `scratch` that of
 /// [`scratch_bytes`] bytes, a multiple of 16, that no launch of another device touches.
 ///
@@ -78,24 +79,40 @@ pub(crate) fn lower(
 ) -> Result<Vec<Launch>> {
     let mut launches = Vec::with_capacity(segment.ops.len() + segment.ops.len() / 2);
     check::segment(segment)?;
-    for bound in &segment.ops {
-        check::op(segment, bound)?;
-        let lowering = Lowering { segment, bound, tuning, constants, scratch };
+    segment.ops.iter().try_for_each(|bound| check::op(segment, bound))?;
+    let scratch = product::Scratch::at(scratch, segment, tuning)
+        .ok_or(Error::TooLarge { what: "scratch memory", max_bytes: u64::MAX })?;
+    let found = fuse::units(segment, tuning);
+    let mut next = 0;
+    for &unit in &found.units {
+        let Some(bound) = segment.ops.get(next) else { break };
+        let prepared = found.prepared.contains(&next).then_some(match bound.op.kind {
+            OpKind::Down { .. } => scratch.second,
+            _ => scratch.first,
+        });
+        let lowering = Lowering { segment, bound, tuning, constants, scratch, prepared };
         // A bucket without outputs: nothing to compute.
         if lowering.rows().0 > 0 {
-            lowering.op(&mut launches)?;
+            match unit {
+                Unit::Alone(_) => lowering.op(&mut launches)?,
+                joined => launches.push(lowering.joined(joined)?),
+            }
         }
+        next += unit.len();
     }
     Ok(launches)
 }
 
 /// One op on its way.
+#[derive(Clone, Copy)]
 struct Lowering<'a> {
     segment: &'a Segment,
     bound: &'a BoundOp,
     tuning: &'a Tuning,
     constants: &'a [(Arc<[f32]>, u64)],
-    scratch: u64,
+    scratch: product::Scratch,
+    /// Where x of a product lies as quants, if the launch before left it so.
+    prepared: Option<u64>,
 }
 
 impl Lowering<'_> {
@@ -251,8 +268,7 @@ impl Lowering<'_> {
 
     fn rope(&self, heads: Heads, style: RopeStyle, inv_freqs: &Arc<[f32]>) -> Result<Launch> {
         let tokens = self.segment.bucket.tokens;
-        let table = self.constants.iter().find(|(table, _)| table == inv_freqs).map(|(_, address)| *address);
-        let table = table.ok_or_else(|| self.invalid("the table of frequencies is not loaded"))?;
+        let table = self.frequencies(inv_freqs)?;
         let (x, y) = (self.input(0), self.output()?);
         let mut push = Push::default();
         push.address(x).address(y).address(table).address(self.step());
@@ -265,8 +281,13 @@ impl Lowering<'_> {
         let lanes = self.tuning.lanes();
         let grid = self.grid(all * (heads.head_dim / 2), lanes, tokens)?;
         let mut launch = self.launch(Kernel::Rope, lanes, &[], push, grid);
-        launch.dispatch.reads.push(ByteRange { address: table, size_bytes: 4 * inv_freqs.len() as u64 });
+        launch.dispatch.reads.push(joined::table_range(table, inv_freqs.len()));
         Ok(launch)
+    }
+
+    fn frequencies(&self, inv_freqs: &Arc<[f32]>) -> Result<u64> {
+        let table = self.constants.iter().find(|(table, _)| table == inv_freqs).map(|(_, address)| *address);
+        table.ok_or_else(|| self.invalid("the table of frequencies is not loaded"))
     }
 
     fn kv(&self) -> Result<&BoundKv> {

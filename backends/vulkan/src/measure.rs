@@ -135,6 +135,7 @@ fn arithmetic(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f6
         output: Some(y.whole()),
         weights: vec![BoundWeight { slice: weight.whole(), dtype: DType::Q8_0, rows: size, columns: size }],
         kv: None,
+        internal: false,
     };
     let seconds = repeated(progress, |products| {
         let executable = compile(device, tokens, vec![bound.clone(); products])?;
@@ -155,6 +156,7 @@ fn residuals(device: &VulkanDevice, count: usize) -> Result<VulkanExecutable> {
         output: Some(value.whole()),
         weights: Vec::new(),
         kv: None,
+        internal: false,
     };
     compile(device, 1, vec![bound; count])
 }

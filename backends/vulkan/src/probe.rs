@@ -171,6 +171,8 @@ pub(crate) fn example_facts() -> Facts {
         max_allocation_bytes: 4 << 30,
         max_buffer_bytes: 8 << 30,
         max_shared_bytes: 65536,
+        timestamp_bits: 64,
+        timestamp_period_ns: 10.0,
         max_grid: [65535; 3],
         max_lanes: 1024,
         subgroup_size: 64,

@@ -22,11 +22,15 @@ impl Queue {
     /// Submits after `waits`. Points of this device's own timeline need nothing: its submissions run in
     /// order, and each recording opens with a barrier over what came before.
     pub(crate) fn submit(&self, executable: &VulkanExecutable, waits: &[FencePoint]) -> Result<FencePoint> {
-        for point in waits.iter().filter(|point| !Arc::ptr_eq(&point.timeline, &self.timeline)) {
-            point.wait(STEP_TIMEOUT)?;
-        }
+        self.await_others(waits)?;
         let value = executable.recording().submit().map_err(|error| driver_error(self.id, error))?;
         tracing::trace!(device = %self.id, segment = executable.segment_name(), fence_value = value, "submitted");
         Ok(FencePoint { timeline: Arc::clone(&self.timeline), value })
+    }
+
+    /// Waits on the host for the points of other devices.
+    pub(crate) fn await_others(&self, waits: &[FencePoint]) -> Result<()> {
+        let mut others = waits.iter().filter(|point| !Arc::ptr_eq(&point.timeline, &self.timeline));
+        others.try_for_each(|point| point.wait(STEP_TIMEOUT))
     }
 }

@@ -25,3 +25,5 @@ pub(crate) mod statistics;
 mod stream;
 
 pub(crate) mod submit;
+
+pub(crate) mod timing;

@@ -85,6 +85,50 @@ impl Tuning {
         self.subgroup * self.most_subgroups().min(fits).max(1)
     }
 
+    /// Lanes and weight rows of a workgroup of the product of `tokens` rows with quantised weights. Chosen on an
+    /// H200: one subgroup for tall weights, which fill the device; for the others four that share a row.
+    pub(crate) fn matvec(&self, tokens: usize, weight_rows: usize) -> (u32, u32) {
+        const TALL: usize = 12288;
+        let (subgroups, rows) = if weight_rows >= TALL { (1, 4) } else { (4, 1) };
+        // Each chunk of x is loaded for all rows of the workgroup.
+        let rows = u32::try_from(tokens).unwrap_or(1).next_power_of_two().clamp(rows, 4);
+        (self.subgroup * self.subgroups_up_to(subgroups), self.enough_rows(rows, weight_rows))
+    }
+
+    /// At least so many rows a workgroup, more where the grid would not hold the weight's.
+    pub(crate) fn enough_rows(&self, at_least: u32, weight_rows: usize) -> u32 {
+        let mut rows = at_least;
+        while weight_rows.div_ceil(rows as usize) > self.max_grid[0] as usize && rows < 16 {
+            rows *= 2;
+        }
+        rows
+    }
+
+    /// Lanes of a workgroup that holds a row of so many f32 in registers, four at a time; `None` if it does not fit.
+    pub(crate) fn row_lanes(&self, width: usize) -> Option<u32> {
+        const MOST_PER_LANE: u32 = 4;
+        let quads = u32::try_from(width / 4).ok()?;
+        let most = (self.max_lanes / self.subgroup).min(self.max_subgroups) * self.subgroup;
+        // Two for each lane: half the lanes to wait for, and a row is there after two loads.
+        let lanes = quads.div_ceil(2).next_multiple_of(self.subgroup).min(most);
+        let per_lane = quads.div_ceil(lanes.max(1));
+        let shared = lanes.checked_mul(per_lane)?.checked_mul(8)?.checked_add(1024)?;
+        (per_lane <= MOST_PER_LANE && shared <= self.max_shared_bytes).then_some(lanes)
+    }
+
+    /// Lanes of a workgroup of the split attention: as many subgroups as shared memory holds partial results of,
+    /// each of `part` f32, beside `whole` of the result. `None` if not even one fits.
+    pub(crate) fn split_lanes(&self, part: usize, whole: usize) -> Option<u32> {
+        let left = (self.max_shared_bytes as usize).checked_sub(8 * whole + 64)?;
+        let fits = u32::try_from(left / (4 * part)).ok()?;
+        (fits > 0).then(|| self.subgroup * self.most_subgroups().min(fits))
+    }
+
+    /// So many subgroups, or as many as a workgroup may have.
+    pub(crate) fn subgroups_up_to(&self, most: u32) -> u32 {
+        most.min(self.max_subgroups).min(self.max_lanes / self.subgroup).max(1)
+    }
+
     /// Subgroups of the largest workgroups: 256 lanes, or what the device allows.
     fn most_subgroups(&self) -> u32 {
         (256 / self.subgroup).min(self.max_subgroups).max(1)

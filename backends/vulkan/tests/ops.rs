@@ -180,6 +180,7 @@ fn host_memory_is_read_where_it_lies() {
             output: Some(output.whole()),
             weights: Vec::new(),
             kv: None,
+            internal: false,
         };
         let bucket = Bucket { tokens: 2, sequences: 1, outputs: 1 };
         rig.run(&Segment { name: "import".into(), bucket, ops: vec![op], step: step.whole(), step_layout });

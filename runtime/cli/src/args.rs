@@ -173,6 +173,9 @@ pub(crate) struct BenchArgs {
     /// Repetitions of each test, after one that is not counted.
     #[arg(short, long, value_name = "N", default_value = "5", value_parser = positive(1000))]
     pub(crate) reps: usize,
+    /// After each test run one more step and show how long each kind of launch takes.
+    #[arg(long)]
+    pub(crate) profile: bool,
     /// Print JSON records with llama-bench's field names.
     #[arg(long)]
     pub(crate) json: bool,

@@ -7,9 +7,10 @@
 //! nothing is sampled. Each test runs once uncounted, then `-r` times.
 
 mod measure;
+mod profile;
 mod report;
 
-use biga::Engine;
+use biga::{Engine, execute::LaunchTime};
 
 use crate::{
     args::BenchArgs,
@@ -52,6 +53,8 @@ impl Test {
 struct Measured {
     test: Test,
     runs: Vec<Run>,
+    /// Of one step more, if asked for.
+    profile: Vec<LaunchTime>,
 }
 
 /// Runs the command.
@@ -67,14 +70,14 @@ pub(crate) fn run(args: &BenchArgs) -> anyhow::Result<Outcome> {
     let mut measured = Vec::new();
     for (index, &test) in tests.iter().enumerate() {
         let show = |part: f64| bar.set((index as f64 + part) / tests.len() as f64, &test.name());
-        let Some(runs) = measure(&mut engine, test, args.reps, &show, || interrupt::requested(stop))? else {
+        let Some(one) = measure(&mut engine, test, args, &show, || interrupt::requested(stop))? else {
             drop(bar);
             let rows = placements::rows(engine.plan(), &model.graph);
             let table = report::table(&engine, &measured, &rows, args);
             note(format_args!("interrupted in {}; what is finished:\n{table}", test.name()));
             return Ok(Outcome::Interrupted);
         };
-        measured.push(Measured { test, runs });
+        measured.push(one);
     }
     drop(bar);
     let rows = placements::rows(engine.plan(), &model.graph);
@@ -105,15 +108,15 @@ fn tests(args: &BenchArgs) -> anyhow::Result<Vec<Test>> {
 fn measure(
     engine: &mut Engine,
     test: Test,
-    reps: usize,
+    args: &BenchArgs,
     show: &dyn Fn(f64),
     stopped: impl Fn() -> bool,
-) -> biga::Result<Option<Vec<Run>>> {
+) -> biga::Result<Option<Measured>> {
     show(0.0);
     let Some(mut rig) = Rig::new(engine, test, stopped)? else { return Ok(None) };
     let mut runs = Vec::new();
-    for rep in 0..=reps {
-        show(rep as f64 / (reps + 1) as f64);
+    for rep in 0..=args.reps {
+        show(rep as f64 / (args.reps + 1) as f64);
         match rig.run()? {
             // The first run warms caches and clocks.
             Some(_) if rep == 0 => {}
@@ -124,6 +127,7 @@ fn measure(
             }
         }
     }
+    let profile = if args.profile { rig.profile()? } else { Vec::new() };
     rig.close()?;
-    Ok(Some(runs))
+    Ok(Some(Measured { test, runs, profile }))
 }

@@ -6,6 +6,7 @@
 
 mod batch;
 mod decode;
+mod profile;
 mod stats;
 
 use std::sync::Arc;
@@ -16,6 +17,7 @@ use crate::{Engine, Error, Result, plan::Phase};
 
 pub use biga_kv::SlotId as SequenceId;
 pub use decode::{DecodeItem, SampledOn};
+pub use profile::LaunchTime;
 pub use stats::{FallbackCount, Stats};
 
 /// Which rows of an item want logits.

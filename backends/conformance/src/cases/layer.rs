@@ -129,7 +129,9 @@ impl<'a> Model<'a> {
                 appended += 1;
             }
             let op = Arc::new(Op { kind: node.kind, layer: None });
-            ops.push(BoundOp { op, rows: node.rows, inputs, output, weights, kv });
+            // Only the logits are looked at.
+            let internal = !matches!(op.kind, OpKind::Head { .. });
+            ops.push(BoundOp { op, rows: node.rows, inputs, output, weights, kv, internal });
         }
         let segment = Segment { name: "model".into(), bucket, ops, step, step_layout: layout };
         let logits = memories[4].clone();

@@ -203,7 +203,7 @@ impl Builder<'_> {
             dtype: self.kv,
         });
         let op = Arc::new(Op { kind, layer: Some(0) });
-        self.ops.push(BoundOp { op, rows, inputs, output: output.clone(), weights, kv });
+        self.ops.push(BoundOp { op, rows, inputs, output: output.clone(), weights, kv, internal: false });
         output
     }
 

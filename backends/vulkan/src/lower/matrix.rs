@@ -102,8 +102,8 @@ impl Lowering<'_> {
         let (rows, header_word) = self.rows();
         let (halves, scales) =
             bytes_of_x(plan).ok_or_else(|| self.invalid("its rows of x are more than addresses count"))?;
-        let halves = ByteRange { address: self.scratch, size_bytes: halves };
-        let scales = ByteRange { address: self.scratch + halves.size_bytes, size_bytes: scales };
+        let halves = ByteRange { address: self.scratch.first, size_bytes: halves };
+        let scales = ByteRange { address: self.scratch.first + halves.size_bytes, size_bytes: scales };
         let mut push = Push::default();
         push.address(self.input(0)).address(halves.address).address(scales.address).address(self.step());
         push.word(header_word as u32).word(self.word("rows", rows)?).word(self.word("columns", plan.columns)?);

@@ -4,15 +4,15 @@
 //! On a GPU, quantised weights take x as quants of 8 bits. A launch before the products of an op writes
 //! them to the device's scratch memory, which every op and every segment uses in turn.
 
-use biga_hal::{BoundOp, ByteRange, Result, Rows, Segment};
+use biga_hal::{BoundOp, ByteRange, OpKind, Result, Segment};
 use biga_shaders::Kernel;
 
-use super::{Launch, Lowering, check::range, matrix, push::Push};
+use super::{Launch, Lowering, check::range, fuse, matrix, push::Push, sample};
 use crate::tuning::Tuning;
 use crate::weight::{CHUNK, chunks, plane_offsets};
 
 /// The most rows of x that the few-token kernel takes; beyond, decoding a weight once for many rows wins.
-const MATVEC_TOKENS: usize = 4;
+pub(super) const MATVEC_TOKENS: usize = 4;
 
 /// The most rows of x in one tile of the kernel for drivers on the CPU.
 const ROWS_TOKENS: usize = 8;
@@ -29,24 +29,51 @@ struct Choice {
     rows: u32,
 }
 
-/// The scratch that the products of a segment need, if they need any.
-pub(crate) fn scratch_bytes(segment: &Segment, tuning: &Tuning) -> u64 {
-    if tuning.software {
-        return 0;
-    }
-    let bytes = |bound: &BoundOp| {
-        if let Some(bytes) = matrix::scratch_bytes(segment, bound, tuning) {
-            return Some(bytes);
+/// Where launches keep what passes between them, from the scratch memory's first byte: counters, x of
+/// a product as quants, x of the product after it, partial results of attention.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scratch {
+    pub(super) counters: u64,
+    pub(super) first: u64,
+    pub(super) second: u64,
+    pub(super) parts: u64,
+    end: u64,
+}
+
+impl Scratch {
+    /// For a segment whose scratch memory starts at `address`, a multiple of 16; `None` if it passes 64 bits.
+    pub(super) fn at(address: u64, segment: &Segment, tuning: &Tuning) -> Option<Scratch> {
+        let mut quants = 0;
+        let mut parts = 0;
+        for (index, bound) in segment.ops.iter().enumerate().filter(|_| !tuning.software) {
+            let kind = &bound.op.kind;
+            if let (OpKind::Attention { heads, .. }, Some(shape)) =
+                (kind, fuse::AttentionShape::of(segment, tuning, index))
+            {
+                parts = parts.max(shape.parts(segment.bucket.tokens, heads.n_heads, heads.head_dim)? as u64);
+            }
+            if let Some(bytes) = matrix::scratch_bytes(segment, bound, tuning) {
+                quants = bytes.checked_next_multiple_of(16)?.max(quants);
+            } else if !matches!(kind, OpKind::Embed { .. })
+                && let Some(chunks) = fuse::x_chunks(segment, bound)
+            {
+                quants = chunks.checked_mul(QUANTS_BYTES + SCALES_BYTES)?.checked_next_multiple_of(16)?.max(quants);
+            }
         }
-        let columns = quantised_columns(bound)? as u64;
-        let rows = match bound.rows {
-            Rows::Tokens => segment.bucket.tokens,
-            Rows::Outputs => segment.bucket.outputs,
-        } as u64;
-        let blocks = rows.checked_mul(columns / CHUNK as u64)?;
-        blocks.checked_mul(QUANTS_BYTES + SCALES_BYTES)
-    };
-    segment.ops.iter().filter_map(bytes).max().unwrap_or(0)
+        let any = if quants + parts > 0 { 4 * fuse::COUNTERS as u64 } else { 0 };
+        let first = address.checked_add(any)?;
+        let second = first.checked_add(quants)?;
+        let parts_at = second.checked_add(quants)?;
+        let end = parts_at.checked_add(parts.checked_mul(4)?.checked_next_multiple_of(16)?)?;
+        // The choice of tokens comes when nothing else is kept.
+        let end = first.checked_add(sample::scratch_bytes(segment))?.max(end);
+        Some(Scratch { counters: address, first, second, parts: parts_at, end })
+    }
+}
+
+/// The scratch that a segment needs; 0 if none. Its first bytes, the counters, are zero between launches.
+pub(crate) fn scratch_bytes(segment: &Segment, tuning: &Tuning) -> u64 {
+    Scratch::at(0, segment, tuning).map_or(u64::MAX, |scratch| scratch.end)
 }
 
 /// Bytes of a chunk's quants, and of its scale and sum.
@@ -55,16 +82,25 @@ const SCALES_BYTES: u64 = 8;
 
 /// The columns of x, if a weight of the op is a quantised matrix.
 fn quantised_columns(bound: &BoundOp) -> Option<usize> {
-    let multiplied = !matches!(bound.op.kind, biga_hal::OpKind::Embed { .. });
+    let multiplied = !matches!(bound.op.kind, OpKind::Embed { .. });
     let weight = bound.weights.iter().find(|weight| multiplied && weight.dtype.is_quantised())?;
     Some(weight.columns)
 }
 
 /// Where x lies as quants.
 #[derive(Clone, Copy)]
-struct QuantisedX {
-    quants: ByteRange,
-    scales: ByteRange,
+pub(super) struct QuantisedX {
+    pub(super) quants: ByteRange,
+    pub(super) scales: ByteRange,
+}
+
+impl QuantisedX {
+    /// So many chunks, from an address on.
+    pub(super) fn at(address: u64, chunks: u64) -> QuantisedX {
+        let quants = ByteRange { address, size_bytes: chunks * QUANTS_BYTES };
+        let scales = ByteRange { address: address + quants.size_bytes, size_bytes: chunks * SCALES_BYTES };
+        QuantisedX { quants, scales }
+    }
 }
 
 impl Lowering<'_> {
@@ -81,7 +117,13 @@ impl Lowering<'_> {
         }
         let whole: usize = widths.iter().sum();
         let columns = quantised_columns(self.bound).filter(|_| !self.tuning.software);
-        let quantised = columns.map(|columns| self.quantise(out, columns)).transpose()?;
+        let quantised = match (columns, self.prepared) {
+            (Some(columns), Some(address)) => Some(QuantisedX::at(address, (self.rows().0 * chunks(columns)) as u64)),
+            (columns, _) => columns.map(|columns| self.quantise(out, columns)).transpose()?,
+        };
+        if let Some(x) = quantised.filter(|_| fuse::multiplies_few(self.segment, self.tuning, self.bound)) {
+            return self.few(out, widths.len(), bias, softcap, x);
+        }
         let mut first = 0;
         for (i, &width) in widths.iter().enumerate() {
             let bias = if bias { Some(widths.len() + i) } else { None };
@@ -91,22 +133,89 @@ impl Lowering<'_> {
         Ok(())
     }
 
+    /// Products of few rows with quantised weights: one launch for neighbours of one format.
+    fn few(
+        &self,
+        out: &mut Vec<Launch>,
+        n_weights: usize,
+        bias: bool,
+        softcap: Option<f32>,
+        x: QuantisedX,
+    ) -> Result<()> {
+        let weights = &self.bound.weights[..n_weights];
+        let whole: usize = weights.iter().map(|weight| weight.rows).sum();
+        let mut first = 0;
+        while first < n_weights {
+            let dtype = weights[first].dtype;
+            let (lanes, rows) = self.tuning.matvec(self.rows().0, weights[first].rows);
+            let mut count = 1;
+            while first + count < n_weights.min(first + 3)
+                && weights[first + count].dtype == dtype
+                && weights[first + count - 1].rows.is_multiple_of(rows as usize)
+            {
+                count += 1;
+            }
+            out.push(self.few_of(first, count, whole, (lanes, rows), (bias, softcap), x)?);
+            first += count;
+        }
+        Ok(())
+    }
+
+    fn few_of(
+        &self,
+        first: usize,
+        count: usize,
+        whole: usize,
+        (lanes, rows): (u32, u32),
+        (bias, softcap): (bool, Option<f32>),
+        x: QuantisedX,
+    ) -> Result<Launch> {
+        let all = &self.bound.weights;
+        let n_matrices = if bias { all.len() / 2 } else { all.len() };
+        let weights = &all[first..first + count];
+        let biases = if bias { &all[n_matrices + first..n_matrices + first + count] } else { &[] };
+        let (n_rows, header_word) = self.rows();
+        let mut push = Push::default();
+        for list in [weights, biases] {
+            (0..3).for_each(|i| {
+                push.address(list.get(i).map_or(0, |weight| weight.slice.device_address()));
+            });
+        }
+        let y = self.output()?;
+        push.address(x.quants.address).address(x.scales.address).address(y).address(self.step());
+        for i in 0..3 {
+            push.word(self.word("weight rows", weights.get(i).map_or(0, |weight| weight.rows))?);
+        }
+        let offset: usize = all[..first].iter().map(|weight| weight.rows).sum();
+        push.word(header_word as u32).word(self.word("rows", n_rows)?);
+        push.word(self.word("columns", chunks(weights[0].columns))?);
+        push.word(self.word("width", whole)?).word(self.word("width", offset)?).float(softcap.unwrap_or(0.0));
+        let groups: usize = weights.iter().map(|weight| weight.rows.div_ceil(rows as usize)).sum();
+        let own = [self.word("rows", n_rows)?, rows, self.word("weights", count)?, u32::from(bias)];
+        let grid = self.fits([self.word("grid width", groups)?, 1, 1])?;
+        let mut launch = self.launch(Kernel::MatVec(weights[0].dtype), lanes, &own, push, grid);
+        let bound = weights.iter().chain(biases).map(|weight| range(&weight.slice));
+        launch.dispatch.reads = vec![x.quants, x.scales, range(&self.segment.step)];
+        launch.dispatch.reads.extend(bound);
+        let width: usize = weights.iter().map(|weight| weight.rows).sum();
+        launch.dispatch.writes = columns(y, n_rows, whole, offset, width);
+        Ok(launch)
+    }
+
     /// x as quants, in scratch.
     fn quantise(&self, out: &mut Vec<Launch>, columns: usize) -> Result<QuantisedX> {
         let (rows, header_word) = self.rows();
-        let blocks = (rows * chunks(columns)) as u64;
-        let quants = ByteRange { address: self.scratch, size_bytes: blocks * QUANTS_BYTES };
-        let scales = ByteRange { address: self.scratch + quants.size_bytes, size_bytes: blocks * SCALES_BYTES };
+        let x = QuantisedX::at(self.scratch.first, (rows * chunks(columns)) as u64);
         let mut push = Push::default();
-        push.address(self.input(0)).address(quants.address).address(scales.address).address(self.step());
+        push.address(self.input(0)).address(x.quants.address).address(x.scales.address).address(self.step());
         push.word(header_word as u32).word(self.word("rows", rows)?).word(self.word("columns", chunks(columns))?);
         let lanes = self.tuning.lanes();
         let mut launch = self.launch(Kernel::Quantise, lanes, &[], push, self.grid(chunks(columns), lanes, rows)?);
         launch.dispatch.reads = self.input_ranges();
         launch.dispatch.reads.push(range(&self.segment.step));
-        launch.dispatch.writes = vec![quants, scales];
+        launch.dispatch.writes = vec![x.quants, x.scales];
         out.push(launch);
-        Ok(QuantisedX { quants, scales })
+        Ok(x)
     }
 
     fn choose(&self, n_rows: usize, weight_rows: usize) -> Choice {
@@ -118,12 +227,9 @@ impl Lowering<'_> {
         if n_rows > MATVEC_TOKENS {
             return Choice { kernel: Kernel::MatMulTile, lanes: 128, few: false, tokens: 32, rows: 64 };
         }
-        // More rows a workgroup where the grid would not hold them.
-        let mut rows = 4;
-        while weight_rows.div_ceil(rows as usize) > self.tuning.max_grid[0] as usize && rows < 16 {
-            rows *= 2;
-        }
-        Choice { kernel: Kernel::MatVec, lanes: self.tuning.subgroup, few: true, tokens: n_rows.max(1) as u32, rows }
+        let lanes = self.tuning.subgroup;
+        let rows = self.tuning.enough_rows(4, weight_rows);
+        Choice { kernel: Kernel::MatVec, lanes, few: true, tokens: n_rows.max(1) as u32, rows }
     }
 
     fn product(

@@ -45,7 +45,7 @@ impl Lowering<'_> {
         let layout = &self.segment.step_layout;
         let rows = self.segment.bucket.outputs;
         let (part_len, n_parts) = parts(vocab);
-        let records = ByteRange { address: self.scratch, size_bytes: 4 * (record_words(vocab) * rows) as u64 };
+        let records = ByteRange { address: self.scratch.first, size_bytes: 4 * (record_words(vocab) * rows) as u64 };
         let ring = self.bound.output.as_ref().ok_or_else(|| self.invalid("no results ring is bound"))?;
         let step = range(&self.segment.step);
         let lanes = self.tuning.reduction_lanes();

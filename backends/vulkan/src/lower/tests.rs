@@ -64,7 +64,15 @@ impl Space {
             })
             .collect();
         let output = kind.output_width().map(|width| self.slice(4 * width * bucket.tokens));
-        BoundOp { op: Arc::new(Op { kind, layer: Some(0) }), rows: Rows::Tokens, inputs, output, weights, kv }
+        BoundOp {
+            op: Arc::new(Op { kind, layer: Some(0) }),
+            rows: Rows::Tokens,
+            inputs,
+            output,
+            weights,
+            kv,
+            internal: false,
+        }
     }
 }
 

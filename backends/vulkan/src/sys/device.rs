@@ -90,6 +90,14 @@ impl PhysicalDevice {
         dedicated.or(compute.first()).and_then(|&i| u32::try_from(i).ok())
     }
 
+    /// Valid bits of the time stamps that its compute queue writes.
+    pub(super) fn timestamp_bits(&self) -> u32 {
+        let Some(family) = self.compute_family() else { return 0 };
+        // SAFETY: the device was listed by the live instance.
+        let families = unsafe { self.instance.raw.get_physical_device_queue_family_properties(self.raw) };
+        families.get(family as usize).map_or(0, |family| family.timestamp_valid_bits)
+    }
+
     /// Opens the device. The caller has checked that `facts.missing` is empty. With `statistics`, pipelines
     /// keep what the compiler knows of them, see [`super::statistics`].
     pub(crate) fn open(&self, facts: Facts, statistics: bool) -> CallResult<Arc<LogicalDevice>> {

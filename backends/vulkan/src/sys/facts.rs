@@ -48,6 +48,10 @@ pub(crate) struct Facts {
     pub(crate) max_allocation_bytes: u64,
     pub(crate) max_buffer_bytes: u64,
     pub(crate) max_shared_bytes: u32,
+    /// Of a time stamp of the queue that is used; 0 if it writes none.
+    pub(crate) timestamp_bits: u32,
+    /// Of one tick.
+    pub(crate) timestamp_period_ns: f32,
     pub(crate) max_grid: [u32; 3],
     /// Invocations of a workgroup along its first axis.
     pub(crate) max_lanes: u32,
@@ -105,6 +109,8 @@ impl PhysicalDevice {
             max_allocation_bytes: 0,
             max_buffer_bytes: 0,
             max_shared_bytes: basic.limits.max_compute_shared_memory_size,
+            timestamp_bits: self.timestamp_bits(),
+            timestamp_period_ns: basic.limits.timestamp_period,
             max_grid: basic.limits.max_compute_work_group_count,
             max_lanes: {
                 let limits = &basic.limits;
@@ -195,11 +201,12 @@ impl PhysicalDevice {
         let wanted = vk::SubgroupFeatureFlags::BASIC
             | vk::SubgroupFeatureFlags::VOTE
             | vk::SubgroupFeatureFlags::ARITHMETIC
-            | vk::SubgroupFeatureFlags::BALLOT;
+            | vk::SubgroupFeatureFlags::BALLOT
+            | vk::SubgroupFeatureFlags::SHUFFLE;
         if !v11.subgroup_supported_operations.contains(wanted)
             || !v11.subgroup_supported_stages.contains(vk::ShaderStageFlags::COMPUTE)
         {
-            facts.missing.push("subgroup vote, arithmetic and ballot in compute shaders");
+            facts.missing.push("subgroup vote, arithmetic, ballot and shuffle in compute shaders");
         }
         // Kernels size shared arrays by the subgroup's size, so it has to be known before they run.
         if facts.min_subgroup_size != facts.max_subgroup_size && !facts.can_require_subgroup_size {

@@ -14,10 +14,11 @@ use super::{
     device::{CallError, CallResult, CounterCells, LogicalDevice, PUSH_BYTES, named},
     memory::Memory,
     pipeline::Pipeline,
+    timing::Queries,
 };
 
 /// One thing to record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Command {
     /// A kernel launch.
     Launch {
@@ -43,7 +44,7 @@ pub(crate) struct Recording {
     buffer: vk::CommandBuffer,
     last_value: AtomicU64,
     /// Keeps pipelines and memory alive.
-    _commands: Vec<Command>,
+    commands: Vec<Command>,
 }
 
 impl fmt::Debug for Recording {
@@ -64,6 +65,24 @@ impl Recording {
     /// Records the commands between a barrier that makes earlier submissions' writes visible and one
     /// that makes its own visible to the host. (The host's writes are visible by being submitted after.)
     pub(crate) fn new(device: &Arc<LogicalDevice>, commands: Vec<Command>) -> CallResult<Recording> {
+        Recording::make(device, commands, None)
+    }
+
+    /// The same, with a time stamp before the first launch and after each, the launches one after another.
+    pub(super) fn timed(
+        device: &Arc<LogicalDevice>,
+        commands: Vec<Command>,
+        queries: &Queries,
+        count: u32,
+    ) -> CallResult<Recording> {
+        Recording::make(device, commands, Some((queries, count)))
+    }
+
+    fn make(
+        device: &Arc<LogicalDevice>,
+        commands: Vec<Command>,
+        queries: Option<(&Queries, u32)>,
+    ) -> CallResult<Recording> {
         if let Some(words) = commands.iter().find_map(|command| match command {
             Command::Launch { push, .. } if push.len() * 4 > PUSH_BYTES as usize => Some(push.len()),
             _ => None,
@@ -79,7 +98,7 @@ impl Recording {
             pool,
             buffer: vk::CommandBuffer::null(),
             last_value: AtomicU64::new(0),
-            _commands: Vec::new(),
+            commands: Vec::new(),
         };
         let info = vk::CommandBufferAllocateInfo::default()
             .command_pool(pool)
@@ -90,21 +109,27 @@ impl Recording {
         recording.buffer = buffers[0];
         CounterCells::count(&device.counters.objects_created);
         CounterCells::count(&device.counters.objects_created);
-        recording.record(&commands)?;
-        recording._commands = commands;
+        recording.record(&commands, queries)?;
+        recording.commands = commands;
         Ok(recording)
     }
 
-    fn record(&self, commands: &[Command]) -> CallResult<()> {
+    fn record(&self, commands: &[Command], queries: Option<(&Queries, u32)>) -> CallResult<()> {
         let raw = &self.device.raw;
         let begin = vk::CommandBufferBeginInfo::default().flags(vk::CommandBufferUsageFlags::SIMULTANEOUS_USE);
         // SAFETY: the buffer is new, so in the initial state.
         named("vkBeginCommandBuffer", unsafe { raw.begin_command_buffer(self.buffer, &begin) })?;
+        if let Some((queries, count)) = queries {
+            // SAFETY: the buffer is recording, and the pool has `count` queries.
+            unsafe { raw.cmd_reset_query_pool(self.buffer, queries.raw, 0, count) };
+        }
         self.barrier(WORK, READS | WRITES);
+        let mut stamps = 0;
+        self.stamp(queries, &mut stamps);
         let mut bound: Option<&Arc<Pipeline>> = None;
         for command in commands {
             // SAFETY: the buffer is recording; pipelines, layout and buffers belong to the same device and
-            // are kept by `_commands`; push constants fit the layout's range (checked in `new`); offsets
+            // are kept by `commands`; push constants fit the layout's range (checked in `new`); offsets
             // and grids were checked by the callers against sizes and limits.
             unsafe {
                 match command {
@@ -117,6 +142,7 @@ impl Recording {
                         let stage = vk::ShaderStageFlags::COMPUTE;
                         raw.cmd_push_constants(self.buffer, self.device.layout, stage, 0, bytes);
                         raw.cmd_dispatch(self.buffer, grid[0], grid[1], grid[2]);
+                        self.stamp(queries, &mut stamps);
                     }
                     Command::Barrier => self.barrier(WORK, READS | WRITES),
                     Command::Zero(memory) => raw.cmd_fill_buffer(self.buffer, memory.raw, 0, vk::WHOLE_SIZE, 0),
@@ -131,6 +157,26 @@ impl Recording {
         self.barrier(vk::PipelineStageFlags2::HOST, vk::AccessFlags2::HOST_READ | vk::AccessFlags2::HOST_WRITE);
         // SAFETY: the buffer is recording.
         named("vkEndCommandBuffer", unsafe { raw.end_command_buffer(self.buffer) })
+    }
+
+    /// A time stamp when all work so far is done, which later work waits for.
+    fn stamp(&self, queries: Option<(&Queries, u32)>, stamps: &mut u32) {
+        let Some((queries, _)) = queries else { return };
+        self.barrier(WORK, READS | WRITES);
+        // SAFETY: the buffer is recording, synchronization2 is on, and the pool has a query for each launch and one.
+        unsafe {
+            let stage = vk::PipelineStageFlags2::ALL_COMMANDS;
+            self.device.raw.cmd_write_timestamp2(self.buffer, stage, queries.raw, *stamps);
+        }
+        *stamps += 1;
+    }
+
+    pub(super) fn device(&self) -> &Arc<LogicalDevice> {
+        &self.device
+    }
+
+    pub(super) fn commands(&self) -> &[Command] {
+        &self.commands
     }
 
     /// A barrier from all work so far to `stage` and `access`.

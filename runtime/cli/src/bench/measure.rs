@@ -7,7 +7,7 @@ use std::{
 
 use biga::{
     Engine, Result,
-    execute::{DecodeItem, SampledOn, SequenceId, StepItem, Wanted},
+    execute::{DecodeItem, LaunchTime, SampledOn, SequenceId, StepItem, Wanted},
     hal::Counters,
     sample::SamplingParams,
 };
@@ -61,6 +61,16 @@ impl<'e, S: Fn() -> bool> Rig<'e, S> {
         let n_steps = after.n_prefill_steps + after.n_decode_steps - before.n_prefill_steps - before.n_decode_steps;
         let counted = difference(total(&after.devices), total(&before.devices));
         Ok(Some(Run { time, host_time, n_steps, counted }))
+    }
+
+    /// The launches of one step of the test: a chunk of the prompt, or a token for each sequence.
+    pub(super) fn profile(&mut self) -> Result<Vec<LaunchTime>> {
+        let vocab = self.engine.model().config.vocab;
+        let each = self.test.n_prompt.clamp(1, self.engine.plan().limits.max_tokens);
+        let tokens: Vec<u32> = (0..each).map(|position| pseudo_random(position as u64, vocab)).collect();
+        let item = |&sequence: &SequenceId| StepItem { sequence, tokens: &tokens, wanted: Wanted::Last };
+        let items: Vec<StepItem<'_>> = self.sequences.iter().map(item).collect();
+        self.engine.profile(&items)
     }
 
     /// Ends the sequences.

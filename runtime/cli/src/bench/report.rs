@@ -9,7 +9,7 @@ use biga::{
 };
 use serde_json::{Value, json};
 
-use super::Measured;
+use super::{Measured, profile};
 use crate::{
     args::BenchArgs,
     output::JSON_VERSION,
@@ -65,6 +65,9 @@ pub(super) fn table(engine: &Engine, measured: &[Measured], rows: &[Row], args: 
             "| {name:<30} | {size:>10} | {params:>10} | {backend:<12} | {threads:>7} | {test:>12} | {speed:>20} |"
         );
     }
+    for one in measured.iter().filter(|one| !one.profile.is_empty()) {
+        text += &profile::table(&one.test.name(), &one.profile);
+    }
     text += "\n| phase | class | device | ops | layers | why |\n| --- | --- | --- | ---: | --- | --- |\n";
     for row in rows {
         let Row { phase, class, device, device_name, n_ops, layers, reason } = row;
@@ -118,6 +121,7 @@ fn record(engine: &Engine, one: &Measured, rows: &[Row], args: &BenchArgs) -> Va
         "stddev_ts": stddev_ts,
         "samples_ns": nanos.iter().map(|&ns| ns as u64).collect::<Vec<_>>(),
         "samples_ts": rates,
+        "profile": profile::records(&one.profile),
         "host_us_per_token": one.host_us_per_token(),
         "n_steps": one.runs.iter().map(|run| run.n_steps).sum::<u64>(),
         "submissions": one.counted(|counted| counted.submissions),

@@ -67,7 +67,9 @@ pub(super) fn allocate(devices: &[Arc<dyn Device>], plan: &Plan) -> Result<Arena
 fn allocate_one(devices: &[Arc<dyn Device>], kind: &Kind, size_bytes: u64) -> Result<BTreeMap<usize, Buffer>> {
     let with_cpu = kind.accessors.iter().any(|&device| devices[device].info().kind == DeviceKind::Cpu);
     let others = kind.accessors.iter().map(|&device| (devices[device].info().id, Access::ReadWrite));
-    let accessors = Accessors { host: (kind.host || with_cpu).then_some(Access::ReadWrite), devices: others.collect() };
+    // The engine's own reads and copies go through the device, which may copy; the CPU device works in place.
+    let host = if with_cpu { Some(Access::ReadWrite) } else { kind.host.then_some(Access::Read) };
+    let accessors = Accessors { host, devices: others.collect() };
     let name = if kind.accessors.is_empty() { "values" } else { "shared values" };
     let desc = BufferDesc { name: name.to_owned(), size_bytes: size_bytes.max(1), accessors };
     let own = devices[kind.owner].allocate(&desc)?;

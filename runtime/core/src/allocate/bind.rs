@@ -8,7 +8,7 @@ use super::{CompiledPhase, CompiledSegment, HostCopy, SampledStep, arena::Arenas
 use crate::{
     Error, Result,
     load::graph::{Graph, OpId},
-    plan::{CrossingMethod, PhasePlan, Plan, ValueHome},
+    plan::{CrossingMethod, PhasePlan, Plan, SegmentPlan, ValueHome},
 };
 
 /// Everything that binding looks at.
@@ -60,7 +60,7 @@ impl Context<'_> {
         let planned = &phase.segments[index];
         let device = planned.device;
         let runs = |id: &&OpId| !matches!(self.graph.op(**id).op.kind, OpKind::Sample { .. });
-        let ops = planned.ops.iter().filter(runs).map(|&id| self.op(phase_index, id, device, false));
+        let ops = planned.ops.iter().filter(runs).map(|&id| self.op(phase_index, id, planned, false));
         let ops = ops.collect::<Result<Vec<_>>>()?;
         if ops.is_empty() {
             return Ok(None);
@@ -76,7 +76,7 @@ impl Context<'_> {
         let phase = &self.plan.phases[phase_index];
         let [planned] = phase.segments.as_slice() else { return Ok(None) };
         let device = planned.device;
-        let ops = planned.ops.iter().map(|&id| self.op(phase_index, id, device, true));
+        let ops = planned.ops.iter().map(|&id| self.op(phase_index, id, planned, true));
         let ops = ops.collect::<Result<Vec<_>>>()?;
         let name = format!("{:?} {} sampled", phase.phase, phase.bucket.tokens).to_lowercase();
         let bucket = self.plan.limits.sampled(phase.bucket);
@@ -93,9 +93,14 @@ impl Context<'_> {
     }
 
     /// An op of a step whose tokens its device chooses, or (not `sampled`) of one whose logits the host takes.
-    fn op(&self, phase_index: usize, id: OpId, device: usize, sampled: bool) -> Result<BoundOp> {
+    fn op(&self, phase_index: usize, id: OpId, segment: &SegmentPlan, sampled: bool) -> Result<BoundOp> {
+        let device = segment.device;
         let phase = &self.plan.phases[phase_index];
         let node = self.graph.op(id);
+        let readers = self.graph.readers(id);
+        // The host reads logits, whoever else does.
+        let internal = !matches!(node.op.kind, OpKind::Head { .. })
+            && readers.iter().all(|reader| segment.ops.binary_search(reader).is_ok());
         let inputs = node.inputs.iter().map(|&input| self.value(phase_index, input, device, sampled));
         let output = match (&node.op.kind, phase.values.get(id.0).and_then(Option::as_ref)) {
             (OpKind::Sample { .. }, _) => self.rings.get(device).cloned().flatten(),
@@ -116,6 +121,7 @@ impl Context<'_> {
             output,
             weights: node.weights.iter().map(|weight| self.weights[weight.0].clone()).collect(),
             kv,
+            internal,
         })
     }
 

@@ -266,6 +266,7 @@ impl Player {
             output: Some(output.clone()),
             weights: Vec::new(),
             kv: None,
+            internal: false,
         };
         let segment = Segment {
             name: "crossing".to_owned(),
