@@ -186,6 +186,7 @@ impl Bench {
                 output: Some(y.whole()),
                 weights: vec![BoundWeight { slice: weight.whole(), dtype, rows, columns }],
                 kv: None,
+                internal: false,
             });
         }
         let seconds = self.time(ops)?;
@@ -236,6 +237,7 @@ impl Bench {
                 block_bytes: block_bytes as u64,
                 dtype,
             }),
+            internal: false,
         });
         let seconds = self.time(ops.collect())?;
         let each = tokens.div_ceil(limits.max_slots) as f64;

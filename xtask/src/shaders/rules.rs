@@ -35,19 +35,18 @@ impl Kind {
     }
 }
 
-const PLAIN: [&str; 3] = ["f32", "f16", "bf16"];
-const QUANTISED: [&str; 8] = ["q8_0", "q4_0", "q4_1", "q5_0", "q5_1", "q4_k", "q5_k", "q6_k"];
-
 /// What the speed of a kernel rests on: without one of these its purpose is lost. A row for each source, with
 /// the formats that it holds for; none stands for all.
 const MUST_SHOW: &[(&str, &[&str], &[Kind])] = &[
     ("attention", &[], &[FMA]),
+    ("attention_split", &[], &[FMA]),
+    ("gate_up", &[], &[DOT, WIDE_LOAD]),
     ("matmul_matrix", &[], &[WMMA, WIDE_LOAD]),
     ("matmul_split", &[], &[WMMA, WIDE_LOAD]),
     ("matmul_tile", &[], &[FMA, WIDE_LOAD]),
     ("matmul_tile_i8", &[], &[DOT, WIDE_LOAD]),
-    ("matvec", &PLAIN, &[FMA, WIDE_LOAD]),
-    ("matvec", &QUANTISED, &[DOT, WIDE_LOAD]),
+    ("matvec", &[], &[FMA, WIDE_LOAD]),
+    ("matvec_i8", &[], &[DOT, WIDE_LOAD]),
     ("read_bandwidth", &[], &[WIDE_LOAD]),
 ];
 

@@ -193,6 +193,7 @@ impl<'a> Trial<'a> {
             output: Some(output),
             weights: Vec::new(),
             kv: None,
+            internal: false,
         };
         let segment =
             Segment { name: "sample".into(), bucket, ops: vec![bound], step: step_buffer, step_layout: layout };

@@ -86,7 +86,7 @@ const MODELS: [Model; 7] = [
     Model { width: 72, ff: 200, vocab: 1000, heads: Heads { n_heads: 2, n_kv_heads: 1, head_dim: 64 }, ..LLAMA },
 ];
 
-/// One segment a model, format and size of step.
+/// Two segments a model, format and size of step.
 pub(crate) fn all() -> Result<Vec<Segment>> {
     let mut segments = Vec::new();
     for model in &MODELS {
@@ -98,7 +98,10 @@ pub(crate) fn all() -> Result<Vec<Segment>> {
             let caches: &[DType] = if dtype == DType::F16 { &DType::KV } else { &[DType::F16] };
             for &kv in caches {
                 for tokens in TOKENS {
-                    segments.push(Builder::new(model, dtype, kv, tokens)?.segment());
+                    // Ops by themselves, as where others read their values, and those that join.
+                    for internal in [false, true] {
+                        segments.push(Builder::new(model, dtype, kv, tokens, internal)?.segment());
+                    }
                 }
             }
         }
@@ -157,17 +160,19 @@ struct Builder<'a> {
     kv: DType,
     layout: StepLayout,
     bucket: Bucket,
+    /// True if nobody outside the segment reads values other than the logits.
+    internal: bool,
     free_address: u64,
     ops: Vec<BoundOp>,
 }
 
 impl Builder<'_> {
-    fn new(model: &Model, weights: DType, kv: DType, tokens: usize) -> Result<Builder<'_>> {
+    fn new(model: &Model, weights: DType, kv: DType, tokens: usize, internal: bool) -> Result<Builder<'_>> {
         let limits =
             StepLimits { max_tokens: tokens, max_outputs: tokens, max_slots: tokens, max_blocks: 256, n_tables: 1 };
         let layout = StepLayout::new(limits)?;
         let bucket = Bucket { tokens, sequences: tokens, outputs: tokens };
-        Ok(Builder { model, weights, kv, layout, bucket, free_address: 1 << 20, ops: Vec::new() })
+        Ok(Builder { model, weights, kv, layout, bucket, internal, free_address: 1 << 20, ops: Vec::new() })
     }
 
     fn slice(&mut self, size_bytes: usize) -> BufferSlice {
@@ -202,8 +207,9 @@ impl Builder<'_> {
             block_bytes: 2 * part,
             dtype: self.kv,
         });
+        let internal = self.internal && !matches!(kind, OpKind::Head { .. });
         let op = Arc::new(Op { kind, layer: Some(0) });
-        self.ops.push(BoundOp { op, rows, inputs, output: output.clone(), weights, kv, internal: false });
+        self.ops.push(BoundOp { op, rows, inputs, output: output.clone(), weights, kv, internal });
         output
     }
 

@@ -13,7 +13,7 @@ use super::{
 use crate::weight::{CHUNK, chunks};
 
 /// Subgroups of a workgroup that computes a chunk of gate and up.
-const GATE_UP_SUBGROUPS: u32 = 32;
+const GATE_UP_SUBGROUPS: u32 = 8;
 
 impl Lowering<'_> {
     /// The same segment, another op.

@@ -3,8 +3,8 @@
 use std::{any::Any, sync::Arc};
 
 use biga_hal::{
-    Allocation, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferSlice, DType, DeviceId, Epoch, Heads, HostRange,
-    Op, OpKind, Rows, Segment, StepLayout, StepLimits, WeightRole,
+    Activation, Allocation, BoundKv, BoundOp, BoundWeight, Bucket, Buffer, BufferSlice, DType, DeviceId, Epoch, Heads,
+    HostRange, Op, OpKind, RopeStyle, Rows, Segment, StepLayout, StepLimits, WeightRole,
 };
 
 use super::{Kernel, Launch, lower};
@@ -115,20 +115,28 @@ fn kv(table: usize, layer: u64) -> Option<BoundKv> {
 
 #[test]
 fn the_products_of_one_op_run_side_by_side() {
-    let segment = segment(3, |space, bucket| {
-        let x = space.slice(4 * 64 * 3);
-        let qkv = OpKind::QkvProjection { width: 64, heads: HEADS, bias: true };
-        let qkv = space.op(qkv, vec![x], bucket, None);
-        let after = space.op(OpKind::SelectOutputs { width: 256 }, vec![qkv.output.clone().unwrap()], bucket, None);
-        vec![qkv, BoundOp { rows: Rows::Outputs, ..after }]
-    });
-    let mut small = segment.clone();
-    small.bucket.outputs = 3;
-    let launches = launches(&small, Kernels::Gpu);
-    // The quants of x, the products, what reads them.
-    assert_eq!(barriers(&launches), [false, true, false, false, true]);
-    // A row of q, k or v a token.
-    assert!(launches[1..4].iter().all(|launch| launch.dispatch.writes.len() == 3));
+    let of = |last: DType| {
+        let mut segment = segment(3, |space, bucket| {
+            let x = space.slice(4 * 64 * 3);
+            let qkv = OpKind::QkvProjection { width: 64, heads: HEADS, bias: true };
+            let mut qkv = space.op(qkv, vec![x], bucket, None);
+            qkv.weights[2].slice = space.slice(64 * 1024);
+            qkv.weights[2].dtype = last;
+            let after = space.op(OpKind::SelectOutputs { width: 256 }, vec![qkv.output.clone().unwrap()], bucket, None);
+            vec![qkv, BoundOp { rows: Rows::Outputs, ..after }]
+        });
+        segment.bucket.outputs = 3;
+        segment
+    };
+    let writes = |launch: &Launch| launch.dispatch.writes.len();
+    // The quants of x, the product of one format, what reads it.
+    let found = launches(&of(DType::Q4_0), Kernels::Gpu);
+    assert_eq!(barriers(&found), [false, true, true]);
+    assert_eq!(writes(&found[1]), 1, "whole rows");
+    // q and k, and v beside them: their part of each of the three rows.
+    let found = launches(&of(DType::Q8_0), Kernels::Gpu);
+    assert_eq!(barriers(&found), [false, true, false, true]);
+    assert!(found[1..3].iter().all(|launch| writes(launch) == 3));
 }
 
 #[test]
@@ -165,7 +173,7 @@ fn the_bucket_and_the_device_choose_the_product() {
         let launch = launches(&segment, kernels).pop().unwrap();
         (launch.kernel, launch.grid)
     };
-    assert_eq!(kernel(1, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [25, 1, 1]));
+    assert_eq!(kernel(1, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [100, 1, 1]));
     assert_eq!(kernel(4, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [25, 1, 1]));
     assert_eq!(kernel(5, Kernels::Gpu), (Kernel::MatMulSplit(DType::Q4_0), [1, 7, 1]));
     assert_eq!(kernel(65, Kernels::Gpu), (Kernel::MatMulMatrix(DType::Q4_0), [2, 2, 1]));
@@ -184,4 +192,67 @@ fn push_constants_fit_what_every_device_has() {
     for launch in launches(&segment, Kernels::Gpu) {
         assert!(launch.push.len() * 4 <= crate::sys::device::PUSH_BYTES as usize, "{:?}", launch.kernel);
     }
+}
+
+/// A layer with every op that a model may have, up to the next layer's projection.
+fn layer(space: &mut Space, bucket: Bucket, internal: bool) -> Vec<BoundOp> {
+    const WIDTH: usize = 64;
+    let norm = || OpKind::RmsNorm { width: WIDTH, eps: 1e-6, weight_offset: 0.0 };
+    let rope = OpKind::Rope { heads: HEADS, style: RopeStyle::Halves, inv_freqs: Arc::from([1.0; 16]) };
+    let attention = OpKind::Attention { heads: HEADS, scale: 1.0, window: None, softcap: None };
+    let qkv = || OpKind::QkvProjection { width: WIDTH, heads: HEADS, bias: false };
+    let mut ops: Vec<BoundOp> = Vec::new();
+    let mut add = |kind: OpKind, inputs: Vec<BufferSlice>| {
+        let kv = if kind.uses_kv() { kv(0, 0) } else { None };
+        let op = BoundOp { internal, ..space.op(kind, inputs, bucket, kv) };
+        let output = op.output.clone();
+        ops.push(op);
+        output.unwrap_or_else(|| ops[0].inputs[0].clone())
+    };
+    let stream = add(OpKind::Down { ff: 64, width: WIDTH }, vec![Space(1 << 30).slice(4 * 64 * bucket.tokens)]);
+    let x = add(norm(), vec![stream.clone()]);
+    let x = add(qkv(), vec![x]);
+    let x = add(OpKind::QkNorm { heads: HEADS, eps: 1e-6, weight_offset: 0.0 }, vec![x]);
+    let q = add(rope, vec![x]);
+    add(OpKind::KvAppend { heads: HEADS }, vec![q.clone()]);
+    let x = add(attention, vec![q]);
+    let x = add(OpKind::OutputProjection { input: HEADS.q_width(), output: WIDTH, bias: false }, vec![x]);
+    let x = add(norm(), vec![x]);
+    let stream = add(OpKind::Residual { width: WIDTH }, vec![stream, x]);
+    let x = add(norm(), vec![stream.clone()]);
+    let x = add(OpKind::GateUp { width: WIDTH, ff: 96 }, vec![x]);
+    let x = add(OpKind::Activate { ff: 96, activation: Activation::Silu }, vec![x]);
+    let x = add(OpKind::Down { ff: 96, width: WIDTH }, vec![x]);
+    let stream = add(OpKind::Residual { width: WIDTH }, vec![stream, x]);
+    let x = add(norm(), vec![stream]);
+    add(qkv(), vec![x]);
+    ops
+}
+
+fn sources(segment: &Segment, kernels: Kernels) -> Vec<&'static str> {
+    let tuning = Tuning::new(&probe::example_facts(), VulkanOptions { kernels, ..VulkanOptions::default() });
+    let tables = super::constant_tables(segment).into_iter().map(|table| (table, 1 << 50)).collect::<Vec<_>>();
+    let launches = lower(segment, &tuning, &tables, SCRATCH).unwrap();
+    launches.iter().map(|launch| launch.kernel.source().0).collect()
+}
+
+#[test]
+fn a_layer_of_few_tokens_is_eight_launches() {
+    let joined =
+        ["row_norm", "matvec_i8", "rope_append", "attention_split", "matvec_i8", "row_norm", "gate_up", "matvec_i8"];
+    let found = sources(&segment(2, |space, bucket| layer(space, bucket, true)), Kernels::Gpu);
+    // The product that makes the stream, with its x; then the layer, and the beginning of the next.
+    assert_eq!(found[..2], ["quantise", "matvec_i8"]);
+    assert_eq!(found[2..10], joined);
+    assert_eq!(found[10..], ["row_norm", "matvec_i8"]);
+}
+
+#[test]
+fn values_that_others_read_are_written() {
+    let found = sources(&segment(2, |space, bucket| layer(space, bucket, false)), Kernels::Gpu);
+    assert!(!found.contains(&"gate_up") && !found.contains(&"rope_append"), "{found:?}");
+    // The stream and its norm may still be one launch: both are written.
+    assert!(found.contains(&"row_norm"));
+    let software = sources(&segment(2, |space, bucket| layer(space, bucket, true)), Kernels::Software);
+    assert!(!software.iter().any(|name| ["row_norm", "gate_up", "attention_split"].contains(name)), "{software:?}");
 }

@@ -240,6 +240,7 @@ impl Rig {
                     output: None,
                     weights: Vec::new(),
                     kv: Some(kv.clone()),
+                    internal: false,
                 }));
             }
         }
@@ -278,6 +279,7 @@ impl Rig {
             output: output.clone(),
             weights,
             kv,
+            internal: false,
         }));
         let n_rows = if case.rows == Rows::Outputs { case.outputs.len() } else { case.positions.len() };
         match (output, slab) {
