@@ -14,6 +14,7 @@ const PLAIN: &[&str] = WEIGHTS.first_chunk::<3>().unwrap();
 const QUANTISED: &[&str] = WEIGHTS.last_chunk::<8>().unwrap();
 const HALVES: &[&str] = WEIGHTS.last_chunk::<10>().unwrap();
 const KV: &[&str] = &["f32", "f16", "bf16", "q8_0"];
+const KV_HALVES: &[&str] = &["f16", "q8_0"];
 const NONE: &[&str] = &[""];
 
 /// Source name without `.comp`, and the formats it is compiled for.
@@ -39,6 +40,7 @@ const KERNELS: &[(&str, &[&str])] = &[
     ("attention", KV),
     ("attention_split", KV),
     ("attention_rows", KV),
+    ("attention_matrix", KV_HALVES),
     ("residual", NONE),
     ("activate", NONE),
     ("select_outputs", NONE),

@@ -48,6 +48,8 @@ pub enum Kernel {
     AttentionSplit(DType),
     /// The same for drivers on the CPU: a lane owns a query.
     AttentionRows(DType),
+    /// The same for many tokens, by matrix instructions.
+    AttentionMatrix(DType),
     /// Sum of two values.
     Residual,
     /// Gated activation.
@@ -86,6 +88,7 @@ impl Kernel {
             Kernel::Attention(format) => ("attention", Some(format)),
             Kernel::AttentionSplit(format) => ("attention_split", Some(format)),
             Kernel::AttentionRows(format) => ("attention_rows", Some(format)),
+            Kernel::AttentionMatrix(format) => ("attention_matrix", Some(format)),
             Kernel::Residual => ("residual", None),
             Kernel::Activate => ("activate", None),
             Kernel::SelectOutputs => ("select_outputs", None),
@@ -145,6 +148,7 @@ mod tests {
             kernels.extend([Kernel::RopeAppend(format), Kernel::AttentionSplit(format)]);
         }
         kernels.extend(DType::ALL.into_iter().filter(|format| format.is_quantised()).map(Kernel::GateUp));
+        kernels.extend([DType::F16, DType::Q8_0].map(Kernel::AttentionMatrix));
         for kernel in kernels {
             assert_eq!(kernel.spirv().map(|words| words[0]), Some(MAGIC), "{kernel:?}");
         }

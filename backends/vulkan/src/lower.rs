@@ -8,7 +8,10 @@
 
 mod check;
 
+mod flash;
+
 mod fuse;
+
 mod matrix;
 
 mod joined;
@@ -334,6 +337,11 @@ impl Lowering<'_> {
         // A window longer than any position is none.
         push.word(window.map_or(0, |window| u32::try_from(window).unwrap_or(0)));
         let head_dim = self.word("head size", heads.head_dim)?;
+        if let Some(tile) = flash::tile(self.segment, self.bound, self.tuning) {
+            let mut launch = self.flash_attention(tile, heads, push)?;
+            launch.dispatch.reads.extend(self.kv_ranges(kv, heads)?);
+            return Ok(launch);
+        }
         let lanes = self.tuning.attention_lanes(head_dim);
         let tokens = self.segment.bucket.tokens;
         let (kernel, grid) = if self.tuning.software {

@@ -12,7 +12,7 @@ use biga_hal::{
     Activation, BoundOp, Bucket, Buffer, DType, Heads, Op, OpKind, RopeStyle, Rows, Segment, StepHeader, StepLayout,
     StepLimits,
 };
-use biga_vulkan::Kernels;
+use biga_vulkan::{Kernels, Matrices, VulkanOptions};
 use case::{Case, Random, Rig, SUM, check};
 use pick::devices;
 
@@ -78,6 +78,58 @@ fn the_cache_holds_what_the_reference_stores() {
     }
 }
 
+/// Where matrix instructions are used, q and the weights of positions are halves. A GPU's reciprocal is not
+/// exact, so a quant may round the other way.
+fn attention_tolerance(cache: DType) -> f32 {
+    match cache {
+        DType::Q8_0 => 3e-3,
+        DType::F16 => 1e-3,
+        _ => 3e-6,
+    }
+}
+
+/// Steps of prompts: chunks after a filled cache, several sequences, whose tokens are no whole tiles.
+#[test]
+fn attention_of_prompts() {
+    let options = |matrices| VulkanOptions { kernels: Kernels::Gpu, matrices, ..VulkanOptions::default() };
+    for device in [Matrices::Auto, Matrices::Never].into_iter().flat_map(|matrices| devices(options(matrices))) {
+        let mut random = Random(8);
+        for (head_dim, n_heads, n_kv_heads) in
+            [(64, 5, 5), (80, 3, 1), (96, 4, 2), (128, 10, 2), (128, 7, 1), (256, 8, 1), (16, 40, 1)]
+        {
+            let heads = Heads { n_heads, n_kv_heads, head_dim };
+            let formats = [DType::F16, DType::Q8_0].into_iter().filter(|dtype| dtype.row_bytes(head_dim).is_some());
+            for (dtype, (window, softcap)) in
+                formats.flat_map(|dtype| [(None, None), (Some(33), Some(3.0))].map(|case| (dtype, case)))
+            {
+                let scale = 2.0 / (head_dim as f32).sqrt();
+                let kind = OpKind::Attention { heads, scale, window, softcap };
+                let tokens = 45;
+                let mut case = Case::new(&mut random, kind, DType::F32, tokens, 50);
+                case.kv = Some(dtype);
+                case.bucket.sequences = 3;
+                // Rows of q far from one another in magnitude.
+                for (i, q) in case.inputs[0].iter_mut().enumerate() {
+                    *q *= [1.0, 3.0, 1e-6, 0.0][i / head_dim % 4];
+                }
+                case.before = vec![
+                    (0..50).map(|i| (0, i)).collect(),
+                    (50..97).map(|i| (0, i)).collect(),
+                    (0..33).map(|i| (1, i)).collect(),
+                    (0..2).map(|i| (2, i)).collect(),
+                ];
+                // The end of a prompt, one from its begin, a single token, and again the first sequence.
+                let runs = [(0, 66..97), (2, 0..2), (1, 22..33), (0, 3..4)];
+                let rows: Vec<(u32, u32)> =
+                    runs.into_iter().flat_map(|(slot, at)| at.map(move |p| (slot, p))).collect();
+                assert_eq!(rows.len(), tokens);
+                (case.slots, case.positions) = rows.into_iter().unzip();
+                check(&device, &case, attention_tolerance(dtype));
+            }
+        }
+    }
+}
+
 #[test]
 fn attention_over_blocks_windows_and_sequences() {
     for device in [Kernels::Gpu, Kernels::Software].into_iter().flat_map(devices) {
@@ -96,8 +148,7 @@ fn attention_over_blocks_windows_and_sequences() {
                     case.before.push(vec![(2, 0)]);
                     case.positions = vec![0, 1, 3, 4, 63, 64, 130, 131, 0, 5, 9, 0];
                     case.slots = vec![0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2];
-                    // A GPU's reciprocal is not exact, so a quant may round the other way.
-                    check(&device, &case, if dtype == DType::Q8_0 { 2e-3 } else { 3e-6 });
+                    check(&device, &case, attention_tolerance(dtype));
                 }
             }
         }

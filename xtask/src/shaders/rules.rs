@@ -39,6 +39,7 @@ impl Kind {
 /// the formats that it holds for; none stands for all.
 const MUST_SHOW: &[(&str, &[&str], &[Kind])] = &[
     ("attention", &[], &[FMA]),
+    ("attention_matrix", &[], &[WMMA, WIDE_LOAD]),
     ("attention_split", &[], &[FMA]),
     ("gate_up", &[], &[DOT, WIDE_LOAD]),
     ("matmul_matrix", &[], &[WMMA, WIDE_LOAD]),

@@ -171,7 +171,9 @@ impl Builder<'_> {
         let limits =
             StepLimits { max_tokens: tokens, max_outputs: tokens, max_slots: tokens, max_blocks: 256, n_tables: 1 };
         let layout = StepLayout::new(limits)?;
-        let bucket = Bucket { tokens, sequences: tokens, outputs: tokens };
+        // Many tokens are a prompt's.
+        let sequences = if tokens < 64 { tokens } else { 8 };
+        let bucket = Bucket { tokens, sequences, outputs: tokens };
         Ok(Builder { model, weights, kv, layout, bucket, internal, free_address: 1 << 20, ops: Vec::new() })
     }
 

@@ -10,7 +10,7 @@ use std::collections::HashMap;
 
 use biga_hal::{BoundOp, DType, OpKind, Rows, Segment, WeightRole};
 
-use super::product::MATVEC_TOKENS;
+use super::{flash, product::MATVEC_TOKENS};
 use crate::{
     tuning::Tuning,
     weight::{CHUNK, chunks},
@@ -179,6 +179,9 @@ fn rope_append(segment: &Segment, flow: &Flow, index: usize) -> Option<Joined> {
 fn attention(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Joined> {
     let bound = &segment.ops[index];
     let (OpKind::Attention { heads, .. }, Some(kv)) = (&bound.op.kind, &bound.kv) else { return None };
+    if flash::tile(segment, bound, tuning).is_some() {
+        return None;
+    }
     let aligned = kv.k_offset_bytes.is_multiple_of(16)
         && kv.v_offset_bytes.is_multiple_of(16)
         && (kv.dtype == DType::Q8_0 || kv.dtype.row_bytes(heads.head_dim)?.is_multiple_of(16));

@@ -12,6 +12,7 @@ use crate::{
     device::{Kernels, VulkanOptions},
     hazard::Hazards,
     probe,
+    tile::Matrices,
     tuning::Tuning,
     weight,
 };
@@ -255,4 +256,25 @@ fn values_that_others_read_are_written() {
     assert!(found.contains(&"row_norm"));
     let software = sources(&segment(2, |space, bucket| layer(space, bucket, true)), Kernels::Software);
     assert!(!software.iter().any(|name| ["row_norm", "gate_up", "attention_split"].contains(name)), "{software:?}");
+}
+
+#[test]
+fn prompts_attend_by_matrix_instructions() {
+    let kernel = |tokens: usize, sequences: usize, dtype: DType, matrices: Matrices| {
+        let mut segment = segment(tokens, |space, bucket| {
+            let qkv = space.slice(4 * HEADS.qkv_width() * tokens);
+            let attention = OpKind::Attention { heads: HEADS, scale: 1.0, window: None, softcap: None };
+            vec![space.op(attention, vec![qkv], bucket, kv(0, 0).map(|kv| BoundKv { dtype, ..kv }))]
+        });
+        segment.bucket.sequences = sequences;
+        let options = VulkanOptions { kernels: Kernels::Gpu, matrices, ..VulkanOptions::default() };
+        let tuning = Tuning::new(&probe::example_facts(), options);
+        lower(&segment, &tuning, &[], SCRATCH).unwrap()[0].kernel
+    };
+    assert_eq!(kernel(65, 2, DType::F16, Matrices::Auto), Kernel::AttentionMatrix(DType::F16));
+    assert_eq!(kernel(16, 2, DType::Q8_0, Matrices::Auto), Kernel::AttentionMatrix(DType::Q8_0));
+    // Steps of decoding, caches that halves do not hold, devices without the instructions.
+    assert_eq!(kernel(65, 65, DType::F16, Matrices::Auto), Kernel::Attention(DType::F16));
+    assert_eq!(kernel(65, 2, DType::F32, Matrices::Auto), Kernel::Attention(DType::F32));
+    assert_eq!(kernel(65, 2, DType::F16, Matrices::Never), Kernel::Attention(DType::F16));
 }
