@@ -121,7 +121,7 @@ mod tests {
 
     fn kernel(scratch: u64, instructions: &str) -> String {
         format!(
-            r#"{{"source": "matvec", "format": "q4_0", "constants": [["LANES", 32]], "subgroup_size": 32,
+            r#"{{"source": "matvec_i8", "format": "q4_0", "constants": [["LANES", 32]], "subgroup_size": 32,
             "statistics": {{"Spilled VGPRs": 0, "Spilled SGPRs": 0, "Scratch size": {scratch}}},
             "instructions": {{{instructions}}}}}"#
         )
