@@ -8,6 +8,7 @@
 #include "common.glsl"
 #extension GL_KHR_shader_subgroup_shuffle : require
 #extension GL_KHR_memory_scope_semantics : require
+#include "chain.glsl"
 #include "kv.glsl"
 
 layout(constant_id = 2) const uint HEAD_DIM = 64;
@@ -26,9 +27,8 @@ layout(push_constant, scalar) uniform Push {
     float scale;
     float cap;           // 0 for none
     uint window;         // 0 for none
+    Chain chain;
 } pc;
-
-layout(buffer_reference, scalar, buffer_reference_align = 4) coherent buffer SharedFloats { float v[]; };
 
 #define BATCH 2
 #define LEAST_SPLIT 128
@@ -60,13 +60,8 @@ void finish(uint token, uint head0) {
     }
 }
 
-void main() {
+void run(uint token) {
     KvStep kv = pc.kv;
-    uint n = rows_of_step(kv.step_address, 0, kv.max_rows);
-    uint token = gl_WorkGroupID.z;
-    if (token >= n) {
-        return;
-    }
     uint head0 = gl_WorkGroupID.y * HEADS;
     uint kv_head = head0 / (kv.n_heads / kv.n_kv_heads);
     uint position = kv_last(kv, token);
@@ -88,6 +83,7 @@ void main() {
     const uint walkers = SUBGROUPS * (SUBGROUP / ROW_LANES);
     uint my_octet = (lane % ROW_LANES) * OCTETS;
 
+    chain_await(pc.chain);
     float q[HEADS][ELEMENTS];
     float acc[HEADS][ELEMENTS];
     float running_max[HEADS];
@@ -95,7 +91,7 @@ void main() {
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         uint base = (token * (kv.n_heads + 2 * kv.n_kv_heads) + head0 + h) * HEAD_DIM + my_octet * 8;
         [[unroll]] for (uint i = 0; i < ELEMENTS; i++) {
-            q[h][i] = Floats(pc.qkv).v[base + i] * pc.scale;
+            q[h][i] = SharedFloats(pc.qkv).v[base + i] * pc.scale;
             acc[h][i] = 0.0;
         }
         running_max[h] = LOWEST;
@@ -247,4 +243,12 @@ void main() {
         store_result(token, head0, i, sum > 0.0 ? value / sum : 0.0);
     }
     finish(token, head0);
+}
+
+void main() {
+    uint token = gl_WorkGroupID.z;
+    if (token < rows_of_step(pc.kv.step_address, 0, pc.kv.max_rows)) {
+        run(token);
+    }
+    chain_arrive(pc.chain);
 }

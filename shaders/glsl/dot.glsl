@@ -1,5 +1,5 @@
 // Products of quantised weights with quantised activations. The including kernel declares `pc.x`,
-// `pc.x_scales` and `pc.chunks`.
+// `pc.x_scales` and `pc.chunks`, unless it defines STAGED_X and loads activations by itself.
 #extension GL_EXT_integer_dot_product : require
 #include "weights.glsl"
 
@@ -9,6 +9,7 @@ struct QuantisedX {
     vec2 scale;
 };
 
+#ifndef STAGED_X
 QuantisedX load_quantised_x(uint token, uint chunk) {
     uint block = token * pc.chunks + chunk;
     QuantisedX x;
@@ -17,6 +18,7 @@ QuantisedX load_quantised_x(uint token, uint chunk) {
     x.scale = Pairs(pc.x_scales).v[block];
     return x;
 }
+#endif
 
 // Four products of signed bytes, added to `sum`.
 int dot4(uint a, uint b, int sum) {

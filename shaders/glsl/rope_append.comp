@@ -6,6 +6,7 @@
 #include "common.glsl"
 #include "kv.glsl"
 #include "rope.glsl"
+#include "chain.glsl"
 
 layout(constant_id = 2) const uint HEAD_DIM = 64;
 layout(constant_id = 3) const bool NORM = false;
@@ -20,6 +21,7 @@ layout(push_constant, scalar) uniform Push {
     uvec2 k_weight;
     float eps;
     float offset;
+    Chain chain;
 } pc;
 
 shared float head_row[HEAD_DIM];
@@ -30,22 +32,19 @@ float kv_source(uint i) {
 
 #include "kv_store.glsl"
 
-void main() {
+void run(uint token, uint head) {
     KvStep kv = pc.kv;
-    uint n = rows_of_step(kv.step_address, 0, kv.max_rows);
-    uint token = gl_WorkGroupID.y;
-    uint head = gl_WorkGroupID.x;
-    if (token >= n) {
-        return;
-    }
     uint lane = gl_LocalInvocationID.x;
     bool is_q = head < kv.n_heads;
     bool is_value = head >= kv.n_heads + kv.n_kv_heads;
     uint base = (token * (kv.n_heads + 2 * kv.n_kv_heads) + head) * HEAD_DIM;
     uint position = Words(kv.step_address).v[kv.positions_word + token];
+    uint slot = Words(kv.step_address).v[kv.slots_word + token];
+    uvec2 block = is_q ? uvec2(0) : kv_block(kv, slot, position);
+    chain_await(pc.chain);
     float sum = 0.0;
     for (uint i = lane; i < HEAD_DIM; i += gl_WorkGroupSize.x) {
-        float value = Floats(pc.x).v[base + i];
+        float value = SharedFloats(pc.x).v[base + i];
         head_row[i] = value;
         sum = fma(value, value, sum);
     }
@@ -76,8 +75,6 @@ void main() {
         return;
     }
     barrier();
-    uint slot = Words(kv.step_address).v[kv.slots_word + token];
-    uvec2 block = kv_block(kv, slot, position);
     if ((block.x | block.y) == 0) {
         return;
     }
@@ -85,4 +82,14 @@ void main() {
     for (uint i = lane * ITEM; i < HEAD_DIM; i += gl_WorkGroupSize.x * ITEM) {
         kv_store(kv, block, is_value, kv_head, position, HEAD_DIM, i);
     }
+}
+
+void main() {
+    uint token = gl_WorkGroupID.y;
+    if (token < rows_of_step(pc.kv.step_address, 0, pc.kv.max_rows)) {
+        run(token, gl_WorkGroupID.x);
+    } else {
+        chain_await(pc.chain);
+    }
+    chain_arrive(pc.chain);
 }

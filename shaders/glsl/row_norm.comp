@@ -11,6 +11,7 @@
 #define WORKGROUP_SUM
 #include "common.glsl"
 #include "quants.glsl"
+#include "chain.glsl"
 
 layout(constant_id = 2) const uint PER_LANE = 2;   // vec4s of a row that a lane holds
 layout(constant_id = 3) const bool ADD = true;
@@ -34,6 +35,7 @@ layout(push_constant, scalar) uniform Push {
     float branch_offset;
     float eps;
     float offset;
+    Chain chain;
 } pc;
 
 layout(buffer_reference, scalar, buffer_reference_align = 16) writeonly buffer Vec4sOut { vec4 v[]; };
@@ -57,7 +59,7 @@ void main() {
     uint row = gl_WorkGroupID.x;
     uint quads = pc.columns / 4;
     uint lane = gl_LocalInvocationID.x;
-    // Every load at once: each alone would be waited for as long as all together.
+    // What does not depend on other launches comes before they are waited for.
     uint n = rows_of_step(pc.step_address, pc.header_word, pc.max_rows);
     vec4 v[PER_LANE];
     vec4 branch[PER_LANE];
@@ -65,10 +67,6 @@ void main() {
     vec4 weight[PER_LANE];
     [[unroll]] for (uint i = 0; i < PER_LANE; i++) {
         uint q = min(i * gl_WorkGroupSize.x + lane, quads - 1);
-        v[i] = Vec4s(pc.x).v[row * quads + q];
-        if (ADD) {
-            branch[i] = Vec4s(pc.branch).v[row * quads + q];
-        }
         if (NORM_BRANCH) {
             branch_weight[i] = Vec4s(pc.branch_weight).v[q];
         }
@@ -76,8 +74,17 @@ void main() {
             weight[i] = Vec4s(pc.weight).v[q];
         }
     }
+    chain_await(pc.chain);
     if (row >= n) {
+        chain_arrive(pc.chain);
         return;
+    }
+    [[unroll]] for (uint i = 0; i < PER_LANE; i++) {
+        uint q = min(i * gl_WorkGroupSize.x + lane, quads - 1);
+        v[i] = SharedVec4s(pc.x).v[row * quads + q];
+        if (ADD) {
+            branch[i] = SharedVec4s(pc.branch).v[row * quads + q];
+        }
     }
     if (ADD) {
         if (NORM_BRANCH) {
@@ -99,6 +106,7 @@ void main() {
         }
     }
     if (!NORM) {
+        chain_arrive(pc.chain);
         return;
     }
     float scale = 1.0 / sqrt(mean_square(v) + pc.eps);
@@ -112,6 +120,7 @@ void main() {
         }
     }
     if (!QUANTISE) {
+        chain_arrive(pc.chain);
         return;
     }
     barrier();
@@ -138,4 +147,5 @@ void main() {
         float chunk_scale = quant_scale(largest).x;
         Pairs(pc.scales).v[row * (quads / 8) + chunk] = vec2(chunk_scale, chunk_scale * float(sum));
     }
+    chain_arrive(pc.chain);
 }

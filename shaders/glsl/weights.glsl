@@ -29,24 +29,6 @@ uint fifth_bits(uint bits) {
     return ((bits & 1u) << 4) | ((bits & 2u) << 11) | ((bits & 4u) << 18) | ((bits & 8u) << 25);
 }
 
-#if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
-uint scale_byte(uvec2 plane, uint block, uint i) {
-    return (Words(plane).v[block * 3 + (i >> 2)] >> (8 * (i & 3))) & 0xFFu;
-}
-
-// The 6-bit scale and minimum of sub-block `i` out of the 12 packed bytes.
-vec2 scale_and_min(uvec2 plane, uint block, uint i) {
-    uint j = i & 3u;
-    uint a = scale_byte(plane, block, j);
-    uint b = scale_byte(plane, block, j + 4);
-    uint c = scale_byte(plane, block, j + 8);
-    bool low = i < 4;
-    uint scale = low ? (a & 63u) : ((c & 0xFu) | ((a >> 6) << 4));
-    uint minimum = low ? (b & 63u) : ((c >> 4) | ((b >> 6) << 4));
-    return vec2(scale, minimum);
-}
-#endif
-
 #ifdef QUANTISED
 // Bytes of each plane, for a chunk or, where the format's quant block is one, for 256 columns.
 #if defined(FORMAT_Q8_0)
@@ -84,6 +66,69 @@ void planes_of(uvec2 address, uint all_chunks, out uvec2 planes[4]) {
     }
 }
 
+// A chunk as it lies in memory: what a kernel holds while the loads are on their way.
+struct Packed {
+    uvec4 q[2];
+    uvec4 high[2];
+    uint scale;
+    uint more[3];
+};
+
+Packed load_packed(uvec2 planes[4], uint row, uint chunk) {
+    uint block = row * pc.chunks + chunk;
+    Packed p;
+#if defined(FORMAT_Q8_0)
+    p.q[0] = Quads(planes[0]).v[block * 2];
+    p.q[1] = Quads(planes[0]).v[block * 2 + 1];
+    p.scale = load_bits16(planes[1], block);
+#elif defined(FORMAT_Q4_0) || defined(FORMAT_Q4_1) || defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
+    p.q[0] = Quads(planes[0]).v[block];
+#if defined(FORMAT_Q4_0)
+    p.scale = load_bits16(planes[1], block);
+#elif defined(FORMAT_Q4_1)
+    p.scale = Words(planes[1]).v[block];
+#else
+    p.more[0] = Words(planes[1]).v[block];
+#if defined(FORMAT_Q5_0)
+    p.scale = load_bits16(planes[2], block);
+#else
+    p.scale = Words(planes[2]).v[block];
+#endif
+#endif
+#else
+    uint super_block = block >> 3;
+    uint sub = block & 7u;
+#if defined(FORMAT_Q4_K)
+    p.scale = Words(planes[2]).v[super_block];
+    uvec2 scales = planes[1];
+#elif defined(FORMAT_Q5_K)
+    p.scale = Words(planes[3]).v[super_block];
+    uvec2 scales = planes[2];
+#endif
+#if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
+    [[unroll]] for (uint i = 0; i < 3; i++) {
+        p.more[i] = Words(scales).v[super_block * 3 + i];
+    }
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        // Two sub-blocks share 32 bytes: the even one has the low nibbles, the odd one the high ones.
+        p.q[i] = Quads(planes[0]).v[super_block * 8 + (sub >> 1) * 2 + i];
+#if defined(FORMAT_Q5_K)
+        p.high[i] = Quads(planes[1]).v[super_block * 2 + i];
+#endif
+    }
+#else
+    p.scale = load_bits16(planes[3], super_block);
+    p.more[0] = Words(planes[2]).v[super_block * 4 + (sub >> 1)];
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        // A half of the super-block: 64 bytes of nibbles, 32 bytes of bit pairs.
+        p.q[i] = Quads(planes[0]).v[super_block * 8 + (sub >> 2) * 4 + (sub & 1u) * 2 + i];
+        p.high[i] = Quads(planes[1]).v[super_block * 4 + (sub >> 2) * 2 + i];
+    }
+#endif
+#endif
+    return p;
+}
+
 // 32 quants, four to a word, with their scale and minimum. q6_k alone has a scale for each 16.
 struct Quants {
     uint q[8];
@@ -91,88 +136,82 @@ struct Quants {
     float minimum;
 };
 
-Quants load_quants(uvec2 planes[4], uint row, uint chunk) {
-    uint block = row * pc.chunks + chunk;
+float half_of(uint bits) {
+    return unpackHalf2x16(bits).x;
+}
+
+// The chunk that was loaded; where a quant block is longer than a chunk, `chunk` says which part it is.
+Quants unpack(Packed p, uint chunk) {
     Quants w;
     w.minimum = 0.0;
 #if defined(FORMAT_Q8_0)
-    w.scale = vec2(load_f16(planes[1], block));
-    [[unroll]] for (uint i = 0; i < 2; i++) {
-        uvec4 q = Quads(planes[0]).v[block * 2 + i];
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            w.q[4 * i + j] = q[j];
-        }
+    w.scale = vec2(half_of(p.scale));
+    [[unroll]] for (uint i = 0; i < 8; i++) {
+        w.q[i] = p.q[i / 4][i % 4];
     }
 #elif defined(FORMAT_Q4_0) || defined(FORMAT_Q4_1) || defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-    uvec4 q = Quads(planes[0]).v[block];
     [[unroll]] for (uint i = 0; i < 4; i++) {
-        w.q[i] = q[i] & 0x0F0F0F0Fu;
-        w.q[4 + i] = (q[i] >> 4) & 0x0F0F0F0Fu;
+        w.q[i] = p.q[0][i] & 0x0F0F0F0Fu;
+        w.q[4 + i] = (p.q[0][i] >> 4) & 0x0F0F0F0Fu;
     }
 #if defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-    uint high = Words(planes[1]).v[block];
     [[unroll]] for (uint i = 0; i < 8; i++) {
-        w.q[i] |= fifth_bits(high >> (4 * i));
+        w.q[i] |= fifth_bits(p.more[0] >> (4 * i));
     }
 #endif
+#if defined(FORMAT_Q4_0) || defined(FORMAT_Q5_0)
+    w.scale = vec2(half_of(p.scale));
 #if defined(FORMAT_Q4_0)
-    w.scale = vec2(load_f16(planes[1], block));
     w.minimum = -8.0 * w.scale.x;
-#elif defined(FORMAT_Q5_0)
-    w.scale = vec2(load_f16(planes[2], block));
+#else
     w.minimum = -16.0 * w.scale.x;
-#else
-#if defined(FORMAT_Q4_1)
-    vec2 scale_min = unpackHalf2x16(Words(planes[1]).v[block]);
-#else
-    vec2 scale_min = unpackHalf2x16(Words(planes[2]).v[block]);
 #endif
+#else
+    vec2 scale_min = unpackHalf2x16(p.scale);
     w.scale = scale_min.xx;
     w.minimum = scale_min.y;
 #endif
-#elif defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
-    uint super_block = block >> 3;
-    uint sub = block & 7u;
-#if defined(FORMAT_Q4_K)
-    vec2 d = unpackHalf2x16(Words(planes[2]).v[super_block]);
-    vec2 s = scale_and_min(planes[1], super_block, sub);
 #else
-    vec2 d = unpackHalf2x16(Words(planes[3]).v[super_block]);
-    vec2 s = scale_and_min(planes[2], super_block, sub);
-#endif
-    w.scale = vec2(d.x * s.x);
-    w.minimum = -d.y * s.y;
-    [[unroll]] for (uint i = 0; i < 2; i++) {
-        // Two sub-blocks share 32 bytes: the even one has the low nibbles, the odd one the high ones.
-        uvec4 q = (Quads(planes[0]).v[super_block * 8 + (sub >> 1) * 2 + i] >> (4 * (sub & 1u))) & 0x0F0F0F0Fu;
-#if defined(FORMAT_Q5_K)
-        q |= ((Quads(planes[1]).v[super_block * 2 + i] >> sub) & 0x01010101u) << 4;
-#endif
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            w.q[4 * i + j] = q[j];
-        }
-    }
+    // Rows are whole quant blocks.
+    uint sub = chunk & 7u;
+#if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
+    // The 6-bit scale and minimum of the sub-block out of 12 packed bytes.
+    uint shift = 8 * (sub & 3u);
+    uint a = p.more[0] >> shift;
+    uint b = p.more[1] >> shift;
+    uint c = p.more[2] >> shift;
+    bool low = sub < 4;
+    uint scale = low ? (a & 63u) : ((c & 0xFu) | ((a >> 2) & 0x30u));
+    uint minimum = low ? (b & 63u) : (((c >> 4) & 0xFu) | ((b >> 2) & 0x30u));
+    vec2 d = unpackHalf2x16(p.scale);
+    w.scale = vec2(d.x * float(scale));
+    w.minimum = -d.y * float(minimum);
 #else
-    uint super_block = block >> 3;
-    uint sub = block & 7u;
     uint part = sub & 3u;
-    float d = load_f16(planes[3], super_block);
-    uint scale_word = Words(planes[2]).v[super_block * 4 + (sub >> 1)] >> (16 * (sub & 1u));
-    int scales = int(scale_word);
-    w.scale = d * vec2(scales << 24 >> 24, scales << 16 >> 24);
+    int scales = int(p.more[0] >> (16 * (sub & 1u)));
+    w.scale = half_of(p.scale) * vec2(scales << 24 >> 24, scales << 16 >> 24);
+#endif
     [[unroll]] for (uint i = 0; i < 2; i++) {
-        // A half of the super-block: 64 bytes of nibbles, 32 bytes of bit pairs.
-        uvec4 low = Quads(planes[0]).v[super_block * 8 + (sub >> 2) * 4 + (part & 1u) * 2 + i];
-        uvec4 high = Quads(planes[1]).v[super_block * 4 + (sub >> 2) * 2 + i];
-        uvec4 q = ((low >> (4 * (part >> 1))) & 0x0F0F0F0Fu) | (((high >> (2 * part)) & 0x03030303u) << 4);
+#if defined(FORMAT_Q6_K)
+        uvec4 q = ((p.q[i] >> (4 * (part >> 1))) & 0x0F0F0F0Fu) | (((p.high[i] >> (2 * part)) & 0x03030303u) << 4);
         // 32 less in each byte: with its top bit set no byte borrows from the next.
         q = ((q | 0x80808080u) - 0x20202020u) ^ 0x80808080u;
+#else
+        uvec4 q = (p.q[i] >> (4 * (sub & 1u))) & 0x0F0F0F0Fu;
+#if defined(FORMAT_Q5_K)
+        q |= ((p.high[i] >> sub) & 0x01010101u) << 4;
+#endif
+#endif
         [[unroll]] for (uint j = 0; j < 4; j++) {
             w.q[4 * i + j] = q[j];
         }
     }
 #endif
     return w;
+}
+
+Quants load_quants(uvec2 planes[4], uint row, uint chunk) {
+    return unpack(load_packed(planes, row, chunk), chunk);
 }
 #endif
 

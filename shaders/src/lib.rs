@@ -16,6 +16,8 @@ pub enum Kernel {
     Embed(DType),
     /// Product for few tokens: the lanes share a row.
     MatVec(DType),
+    /// Product for one token with quantised weights, in a chain.
+    MatVecOne(DType),
     /// Product for drivers on the CPU: a lane owns a row.
     MatMulRows(DType),
     /// Product for many tokens: tiles in shared memory.
@@ -28,6 +30,8 @@ pub enum Kernel {
     XToF16,
     /// Gate and up with the activation, for few tokens.
     GateUp(DType),
+    /// The same for one token, in a chain.
+    GateUpOne(DType),
     /// Activations to 8 bits, for products with quantised weights.
     Quantise,
     /// A branch joins the residual stream, which is normed for the next product.
@@ -71,6 +75,7 @@ impl Kernel {
             Kernel::Embed(format) => ("embed", Some(format)),
             Kernel::MatVec(format) if format.is_quantised() => ("matvec_i8", Some(format)),
             Kernel::MatVec(format) => ("matvec", Some(format)),
+            Kernel::MatVecOne(format) => ("matvec_one", Some(format)),
             Kernel::MatMulRows(format) => ("matmul_rows", Some(format)),
             Kernel::MatMulTile(format) if format.is_quantised() => ("matmul_tile_i8", Some(format)),
             Kernel::MatMulTile(format) => ("matmul_tile", Some(format)),
@@ -78,6 +83,7 @@ impl Kernel {
             Kernel::MatMulSplit(format) => ("matmul_split", Some(format)),
             Kernel::XToF16 => ("x_to_f16", None),
             Kernel::GateUp(format) => ("gate_up", Some(format)),
+            Kernel::GateUpOne(format) => ("gate_up_one", Some(format)),
             Kernel::Quantise => ("quantise", None),
             Kernel::RowNorm => ("row_norm", None),
             Kernel::RmsNorm => ("rms_norm", None),
@@ -147,8 +153,10 @@ mod tests {
             kernels.extend([Kernel::KvAppend(format), Kernel::Attention(format), Kernel::AttentionRows(format)]);
             kernels.extend([Kernel::RopeAppend(format), Kernel::AttentionSplit(format)]);
         }
-        kernels.extend(DType::ALL.into_iter().filter(|format| format.is_quantised()).map(Kernel::GateUp));
         kernels.extend([DType::F16, DType::Q8_0].map(Kernel::AttentionMatrix));
+        for format in DType::ALL.into_iter().filter(|format| format.is_quantised()) {
+            kernels.extend([Kernel::GateUp(format), Kernel::GateUpOne(format), Kernel::MatVecOne(format)]);
+        }
         for kernel in kernels {
             assert_eq!(kernel.spirv().map(|words| words[0]), Some(MAGIC), "{kernel:?}");
         }

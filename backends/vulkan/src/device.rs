@@ -18,9 +18,11 @@ use biga_hal::{
 
 use crate::{
     buffer::{HostUse, Ledger, VulkanBuffer, memory_types},
+    chain::{self, COUNTER_BYTES, Place},
     executable::{self, Pipelines, Target, VulkanExecutable},
     fence::VulkanTimeline,
-    lower, measure, probe,
+    lower::{self, Launch},
+    measure, probe,
     queue::Queue,
     staging::Staging,
     supports,
@@ -68,6 +70,8 @@ pub struct VulkanOptions {
     pub kernels: Kernels,
     /// Matrix instructions.
     pub matrices: Matrices,
+    /// Orders launches by pipeline barriers even where kernels can wait for each other; for tests and for measuring.
+    pub only_barriers: bool,
     /// Fills and reads memory of the device by copies of its own even where the host sees it; for tests and for
     /// measuring. What host code declares as its own it sees all the same.
     pub copies: bool,
@@ -433,8 +437,15 @@ impl VulkanDevice {
             ready.push((launch, pipeline));
         }
         drop(pipelines);
+        let place = |launch: &Launch| launch.chained.then(|| launch.workgroups()).flatten();
+        let (links, n_counters) =
+            chain::links(ready.iter().map(|(launch, _)| Place { dispatch: &launch.dispatch, counts: place(launch) }));
+        let chained = links.iter().any(|link| link.awaits.is_some()) || ready.iter().any(|(launch, _)| launch.chained);
+        let size_bytes = u64::from(n_counters) * COUNTER_BYTES;
+        let counters = chained.then(|| self.allocate_own("counters", size_bytes, HostUse::None)).transpose()?;
         let identity = (self.info.id, self.epoch);
-        let executable = VulkanExecutable::record(identity, &self.logical, segment, ready, (buffer, scratch))?;
+        let own = (buffer, scratch, counters);
+        let executable = VulkanExecutable::record(identity, &self.logical, segment, ready, links, own)?;
         tracing::debug!(
             device = %self.info.id,
             segment = segment.name,

@@ -15,8 +15,8 @@ use biga_shaders::Kernel;
 
 use crate::{
     buffer::VulkanBuffer,
+    chain::Link,
     device::driver_error,
-    hazard::Hazards,
     lower::Launch,
     sys::{
         device::LogicalDevice,
@@ -88,8 +88,8 @@ impl Pipelines {
     }
 }
 
-/// Constants, and scratch that is shared with other executables.
-type OwnMemory = (Option<VulkanBuffer>, Option<Arc<VulkanBuffer>>);
+/// Constants, scratch that is shared with other executables, and counters.
+type OwnMemory = (Option<VulkanBuffer>, Option<Arc<VulkanBuffer>>, Option<VulkanBuffer>);
 
 /// See [`Executable`].
 #[derive(Debug)]
@@ -111,18 +111,25 @@ impl VulkanExecutable {
         logical: &Arc<LogicalDevice>,
         segment: &Segment,
         launches: Vec<(Launch, Arc<Pipeline>)>,
+        links: Vec<Link>,
         own: OwnMemory,
     ) -> Result<VulkanExecutable> {
-        let mut hazards = Hazards::default();
-        let mut commands = Vec::with_capacity(launches.len() * 2);
+        let mut commands = Vec::with_capacity(launches.len() * 2 + 2);
+        let counters = own.2.as_ref().map_or(0, |counters| counters.memory.address());
+        if let Some(counters) = &own.2 {
+            commands.extend([Command::Zero(Arc::clone(&counters.memory)), Command::Barrier]);
+        }
         let mut dispatches = Vec::with_capacity(launches.len());
-        for (i, (mut launch, pipeline)) in launches.into_iter().enumerate() {
-            let due = hazards.admit(&launch.dispatch);
-            if due {
+        for (i, ((mut launch, pipeline), link)) in launches.into_iter().zip(links).enumerate() {
+            if link.barrier {
                 commands.push(Command::Barrier);
             }
+            if launch.chained {
+                launch.push.extend([counters as u32, (counters >> 32) as u32]);
+                launch.push.extend(link.words());
+            }
             // A recording opens with a barrier, which the first launch stands behind.
-            launch.dispatch.barrier_before = due || i == 0;
+            launch.dispatch.barrier_before = link.barrier || link.awaits.is_some() || i == 0;
             dispatches.push(launch.dispatch);
             commands.push(Command::Launch { pipeline, push: launch.push, grid: launch.grid });
         }

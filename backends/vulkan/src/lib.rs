@@ -31,6 +31,8 @@ mod lower;
 
 mod hazard;
 
+mod chain;
+
 mod executable;
 
 mod queue;

@@ -54,6 +54,29 @@ pub(crate) struct Launch {
     pub(crate) push: Vec<u32>,
     pub(crate) grid: [u32; 3],
     pub(crate) dispatch: Dispatch,
+    /// True if the kernel counts its workgroups and waits for counts: the recording appends the `Chain` to the
+    /// push constants.
+    pub(crate) chained: bool,
+}
+
+/// Where kernels have the switch for that.
+const CHAINED_ID: usize = 15;
+
+impl Launch {
+    /// The same in a chain, if the device is one for chains.
+    fn in_chain(mut self, tuning: &Tuning) -> Launch {
+        if tuning.chains {
+            self.constants.resize(CHAINED_ID, 0);
+            self.constants.push(1);
+            self.chained = true;
+        }
+        self
+    }
+
+    /// Its workgroups.
+    pub(crate) fn workgroups(&self) -> Option<u32> {
+        self.grid.iter().try_fold(1u32, |product, &n| product.checked_mul(n))
+    }
 }
 
 /// Tables of constants that a segment's kernels read, each once.
@@ -191,7 +214,8 @@ impl Lowering<'_> {
     fn launch(&self, kernel: Kernel, lanes: u32, own: &[u32], push: Push, grid: [u32; 3]) -> Launch {
         let mut constants = vec![lanes, self.tuning.subgroup];
         constants.extend_from_slice(own);
-        Launch { kernel, constants, push: push.into_words(), grid, dispatch: self.dispatch(kernel) }
+        let dispatch = self.dispatch(kernel);
+        Launch { kernel, constants, push: push.into_words(), grid, dispatch, chained: false }
     }
 
     fn op(&self, out: &mut Vec<Launch>) -> Result<()> {

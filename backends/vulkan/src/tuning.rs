@@ -31,10 +31,16 @@ pub(crate) struct Tuning {
     pub(crate) tile: Option<MatrixTile>,
     /// Processors that each hold workgroups of their own.
     pub(crate) compute_units: u32,
+    /// True if launches may wait for each other in the shader.
+    pub(crate) chains: bool,
 }
 
 /// What to assume where a driver does not count compute units: a larger integrated GPU.
 const COMPUTE_UNITS: u32 = 16;
+
+/// Whose devices start workgroups in the order of their launches, which `chain.glsl` rests on: AMD, NVIDIA, and
+/// Mesa's driver on the CPU, which runs one launch after another.
+const CHAIN_VENDORS: [u32; 3] = [0x1002, 0x10DE, 0x10005];
 
 impl Tuning {
     /// For a device.
@@ -58,6 +64,7 @@ impl Tuning {
             matrix: if software || options.matrices == Matrices::Never { None } else { matrix(facts) },
             tile: if let Matrices::Tile(tile) = options.matrices { Some(tile) } else { None },
             compute_units: facts.compute_units.unwrap_or(COMPUTE_UNITS),
+            chains: !software && !options.only_barriers && CHAIN_VENDORS.contains(&facts.vendor_id),
         }
     }
 
@@ -93,6 +100,18 @@ impl Tuning {
         // Each chunk of x is loaded for all rows of the workgroup.
         let rows = u32::try_from(tokens).unwrap_or(1).next_power_of_two().clamp(rows, 4);
         (self.subgroup * self.subgroups_up_to(subgroups), self.enough_rows(rows, weight_rows))
+    }
+
+    /// Lanes of a workgroup of the one-token product, and weight rows that a subgroup takes at a time. Chosen on an
+    /// H200: more rows use x more often, fewer leave no subgroup without.
+    pub(crate) fn one_row(&self, weight_rows: usize) -> (u32, u32) {
+        let rows = if weight_rows < 2048 { 1 } else { 4 };
+        (self.subgroup * self.most_subgroups(), rows)
+    }
+
+    /// Workgroups of 256 lanes that a device holds at once: more gain nothing where they go round.
+    pub(crate) fn resident_workgroups(&self) -> u32 {
+        2 * self.compute_units
     }
 
     /// At least so many rows a workgroup, more where the grid would not hold the weight's.

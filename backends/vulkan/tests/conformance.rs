@@ -53,3 +53,10 @@ fn memory_by_copies() {
 fn weights_by_copies() {
     check(Group::ProductsOneRow, VulkanOptions { copies: true, ..VulkanOptions::default() });
 }
+
+// Where launches do not wait for each other in the shader.
+#[test]
+fn layer_by_barriers() {
+    let options = VulkanOptions { kernels: Kernels::Gpu, only_barriers: true, ..VulkanOptions::default() };
+    check(Group::Layer, options);
+}

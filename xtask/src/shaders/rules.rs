@@ -42,12 +42,14 @@ const MUST_SHOW: &[(&str, &[&str], &[Kind])] = &[
     ("attention_matrix", &[], &[WMMA, WIDE_LOAD]),
     ("attention_split", &[], &[FMA]),
     ("gate_up", &[], &[DOT, WIDE_LOAD]),
+    ("gate_up_one", &[], &[DOT, WIDE_LOAD]),
     ("matmul_matrix", &[], &[WMMA, WIDE_LOAD]),
     ("matmul_split", &[], &[WMMA, WIDE_LOAD]),
     ("matmul_tile", &[], &[FMA, WIDE_LOAD]),
     ("matmul_tile_i8", &[], &[DOT, WIDE_LOAD]),
     ("matvec", &[], &[FMA, WIDE_LOAD]),
     ("matvec_i8", &[], &[DOT, WIDE_LOAD]),
+    ("matvec_one", &[], &[DOT, WIDE_LOAD]),
     ("read_bandwidth", &[], &[WIDE_LOAD]),
 ];
 

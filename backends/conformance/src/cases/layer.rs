@@ -245,12 +245,22 @@ fn check(pair: &Pair<'_>, dtype: DType, kv: DType) -> std::result::Result<(), St
         (DType::BF16, _) => Tolerance { relative: 0.02, of_rms: 0.1 },
         _ => Tolerance { relative: 0.02, of_rms: 0.25 },
     };
-    let on = |device, sizes: &[usize]| Model::new(device, dtype, kv, BUCKET, pair.options.seed)?.prompt(sizes);
-    let expected = on(pair.reference, &[PROMPT]).map_err(|error| format!("reference: {error}"))?;
-    for sizes in [&[PROMPT][..], &[16, 1, 13, 7], &[1; PROMPT]] {
-        let seen = on(pair.device, sizes).map_err(|error| error.to_string())?;
+    let on = |device, tokens: usize, sizes: &[usize]| {
+        let bucket = Bucket { tokens, outputs: tokens, ..BUCKET };
+        Model::new(device, dtype, kv, bucket, pair.options.seed)?.prompt(sizes)
+    };
+    let expected = on(pair.reference, BUCKET.tokens, &[PROMPT]).map_err(|error| format!("reference: {error}"))?;
+    let most = BUCKET.tokens;
+    let mut pairs = vec![2; PROMPT / 2];
+    pairs.push(PROMPT % 2);
+    pairs.retain(|&size| size > 0);
+    // Devices have kernels of their own for one and for few tokens.
+    for (tokens, sizes) in
+        [(most, &[PROMPT][..]), (most, &[16, 1, 13, 7]), (most, &[1; PROMPT]), (1, &[1; PROMPT]), (3, &pairs)]
+    {
+        let seen = on(pair.device, tokens, sizes).map_err(|error| error.to_string())?;
         compare(&expected, &seen, tolerance, pair.options.tolerance_factor)
-            .map_err(|cause| format!("in steps of {sizes:?}: {cause}"))?;
+            .map_err(|cause| format!("in steps of {sizes:?}, bucket of {tokens}: {cause}"))?;
     }
     Ok(())
 }

@@ -52,7 +52,7 @@ const GEMMA: Model = Model {
 };
 
 /// Small and large models of each head size, and one whose width is no whole number of chunks.
-const MODELS: [Model; 7] = [
+const MODELS: [Model; 8] = [
     LLAMA,
     // Llama 13B: every query head has a key head.
     Model {
@@ -71,6 +71,15 @@ const MODELS: [Model; 7] = [
         vocab: 151_936,
         heads: Heads { n_heads: 14, n_kv_heads: 2, head_dim: 64 },
         bias: true,
+        ..LLAMA
+    },
+    // Qwen3 0.6B: small weights in every format.
+    Model {
+        width: 1024,
+        ff: 3072,
+        vocab: 151_936,
+        heads: Heads { n_heads: 16, n_kv_heads: 8, head_dim: 128 },
+        qk_norm: true,
         ..LLAMA
     },
     // Gemma 3 270M, and 27B with the soft cap of Gemma 2.

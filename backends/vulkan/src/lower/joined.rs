@@ -15,6 +15,9 @@ use crate::weight::{CHUNK, chunks};
 /// Subgroups of a workgroup that computes a chunk of gate and up.
 const GATE_UP_SUBGROUPS: u32 = 8;
 
+/// Columns that a subgroup computes at a time where a chain is worth it; with the subgroups it divides 32.
+const GATE_UP_COLUMNS: u32 = 2;
+
 impl Lowering<'_> {
     /// The same segment, another op.
     fn of(&self, op: usize) -> Lowering<'_> {
@@ -103,7 +106,7 @@ impl Lowering<'_> {
         let grid = self.fits([self.word("rows", rows)?, 1, 1])?;
         let mut launch = self.launch(Kernel::RowNorm, lanes, &own, push, grid);
         (launch.dispatch.reads, launch.dispatch.writes) = (reads, writes);
-        Ok(launch)
+        Ok(launch.in_chain(self.tuning))
     }
 
     fn rope_append(&self, qk_norm: Option<usize>, rope: usize, append: usize) -> Result<Launch> {
@@ -135,7 +138,7 @@ impl Lowering<'_> {
             launch.dispatch.reads.extend(of.bound.weights.iter().map(|weight| range(&weight.slice)));
         }
         launch.dispatch.writes = turn.output_range().into_iter().chain(store.kv_ranges(kv, *heads)?).collect();
-        Ok(launch)
+        Ok(launch.in_chain(self.tuning))
     }
 
     fn attention_split(&self, index: usize, quantise: bool) -> Result<Launch> {
@@ -180,7 +183,7 @@ impl Lowering<'_> {
             launch.dispatch.reads.extend(shared);
             launch.dispatch.writes.extend(shared);
         }
-        Ok(launch)
+        Ok(launch.in_chain(self.tuning))
     }
 
     fn gate_up(&self, activate: usize) -> Result<Launch> {
@@ -195,15 +198,22 @@ impl Lowering<'_> {
         for range in [range(&gate.slice), range(&up.slice), x.quants, x.scales, y.quants, y.scales] {
             push.address(range.address);
         }
-        push.address(self.step()).word(header_word as u32).word(self.word("rows", rows)?);
-        push.word(self.word("weight rows", gate.rows)?).word(self.word("columns", chunks(gate.columns))?);
-        let tokens = self.word("rows", rows)?;
+        push.address(self.step()).word(header_word as u32);
+        let tiles = self.word("grid width", gate.rows / CHUNK)?;
+        let n_chunks = self.word("columns", chunks(gate.columns))?;
         let lanes = self.tuning.subgroup * self.tuning.subgroups_up_to(GATE_UP_SUBGROUPS);
-        // Each chunk of x is loaded for so many rows of both weights.
-        let at_once = tokens.next_power_of_two().min(2);
-        let own = [tokens, at_once, u32::from(activation == Activation::GeluTanh)];
-        let grid = self.fits([self.word("grid width", gate.rows / CHUNK)?, 1, 1])?;
-        let mut launch = self.launch(Kernel::GateUp(gate.dtype), lanes, &own, push, grid);
+        let gelu = u32::from(activation == Activation::GeluTanh);
+        let mut launch = if self.is_small(&self.bound.weights) {
+            push.word(self.word("weight rows", gate.rows)?).word(n_chunks);
+            let grid = self.fits([tiles.min(self.tuning.resident_workgroups()), 1, 1])?;
+            let own = [n_chunks, gelu, GATE_UP_COLUMNS];
+            self.launch(Kernel::GateUpOne(gate.dtype), lanes, &own, push, grid).in_chain(self.tuning)
+        } else {
+            push.word(self.word("rows", rows)?).word(self.word("weight rows", gate.rows)?).word(n_chunks);
+            // Each chunk of x is loaded for so many rows of both weights.
+            let own = [self.word("rows", rows)?, if rows == 1 { 1 } else { 2 }, gelu];
+            self.launch(Kernel::GateUp(gate.dtype), lanes, &own, push, self.fits([tiles, 1, 1])?)
+        };
         launch.dispatch.reads =
             vec![x.quants, x.scales, range(&gate.slice), range(&up.slice), range(&self.segment.step)];
         launch.dispatch.writes = vec![y.quants, y.scales];

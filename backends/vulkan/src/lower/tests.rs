@@ -174,7 +174,8 @@ fn the_bucket_and_the_device_choose_the_product() {
         let launch = launches(&segment, kernels).pop().unwrap();
         (launch.kernel, launch.grid)
     };
-    assert_eq!(kernel(1, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [100, 1, 1]));
+    assert_eq!(kernel(1, Kernels::Gpu), (Kernel::MatVecOne(DType::Q4_0), [13, 1, 1]));
+    assert_eq!(kernel(2, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [50, 1, 1]));
     assert_eq!(kernel(4, Kernels::Gpu), (Kernel::MatVec(DType::Q4_0), [25, 1, 1]));
     assert_eq!(kernel(5, Kernels::Gpu), (Kernel::MatMulSplit(DType::Q4_0), [1, 7, 1]));
     assert_eq!(kernel(65, Kernels::Gpu), (Kernel::MatMulMatrix(DType::Q4_0), [2, 2, 1]));
