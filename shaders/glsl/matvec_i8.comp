@@ -31,6 +31,9 @@ layout(push_constant, scalar) uniform Push {
 const uint SUBGROUPS = (gl_WorkGroupSize.x + SUBGROUP - 1) / SUBGROUP;
 shared float parts[SUBGROUPS * ROWS * TOKENS];
 
+// Whether sums pass through shared memory: those of several subgroups, and more than there are lanes.
+const bool SHARED = SUBGROUPS > 1 || ROWS * TOKENS > gl_WorkGroupSize.x;
+
 void main() {
     uint n = rows_of_step(pc.step_address, pc.header_word, pc.max_rows);
     uint row0 = gl_WorkGroupID.x * ROWS;
@@ -74,7 +77,7 @@ void main() {
         [[unroll]] for (uint t = 0; t < TOKENS; t++) {
             float sum = subgroupAdd(acc[r][t]);
             uint i = r * TOKENS + t;
-            if (SUBGROUPS > 1) {
+            if (SHARED) {
                 if (subgroupElect()) {
                     parts[gl_SubgroupID * ROWS * TOKENS + i] = sum;
                 }
@@ -83,11 +86,11 @@ void main() {
             }
         }
     }
-    if (SUBGROUPS > 1) {
+    if (SHARED) {
         barrier();
     }
     for (uint i = lane; i < ROWS * TOKENS; i += gl_WorkGroupSize.x) {
-        if (SUBGROUPS > 1) {
+        if (SHARED) {
             value = 0.0;
             [[unroll]] for (uint s = 0; s < SUBGROUPS; s++) {
                 value += parts[s * ROWS * TOKENS + i];

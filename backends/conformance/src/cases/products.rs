@@ -61,6 +61,11 @@ pub(crate) fn many_rows() -> Vec<Case> {
             ));
         }
     }
+    // So many rows that a workgroup may take several, with as many of x as it may take at once.
+    for n in [2, 4] {
+        let head = OpKind::Head { width: 64, vocab: 13_000, softcap: None };
+        cases.push(case(head, DType::Q4_1, StepCase { outputs: (0..n).collect(), ..StepCase::rows(n as usize, 0) }));
+    }
     cases.push(mixed_formats(StepCase::rows(9, 1)));
     cases
 }
