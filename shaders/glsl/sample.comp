@@ -1,6 +1,7 @@
 #version 460
 // Chooses the token that follows each output row: an entry of the results ring, and a row of the next step.
 // What is chosen, to the last bit, is `biga_hal::SampleRow`'s. Grid: x = outputs.
+#extension GL_KHR_memory_scope_semantics : require
 #include "common.glsl"
 #include "sample.glsl"
 #include "number.glsl"
@@ -74,8 +75,11 @@ void see_nothing() {
     barrier();
 }
 
+// One more of what the workgroup counts. A device that knows memory models may not know this one's usual scope.
+#define NEXT(count) atomicAdd(count, 1, gl_ScopeWorkgroup, 0, gl_SemanticsRelaxed)
+
 void see_part(uint part) {
-    seen[atomicAdd(n_seen, 1)] = part;
+    seen[NEXT(n_seen)] = part;
 }
 
 // So many candidates are loaded before the first is looked at.
@@ -157,7 +161,7 @@ void keep_best(uint row, uint top_k) {
             load_candidates(row, first, candidates);
             [[unroll]] for (uint k = 0; k < TOGETHER; k++) {
                 if (!better(least, candidates[k])) {
-                    uint at = atomicAdd(n_found, 1);
+                    uint at = NEXT(n_found);
                     if (at < CAPACITY) {
                         found[at] = candidates[k];
                     }

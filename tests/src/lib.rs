@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+pub mod choice;
+
 pub mod counting;
 
 pub mod disguise;

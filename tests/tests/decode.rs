@@ -9,10 +9,11 @@ use biga::{
     load::{LoadOptions, Model},
     plan::Policy,
     probe::Machine,
-    sample::{SampleError, Sampler, SamplingParams},
+    sample::{SampleError, SamplingParams},
 };
 use biga_cpu::Kernels;
 use biga_tests::{
+    choice::{by_device, by_host, items, samplings},
     disguise::{Disguise, Disguises},
     fixture::{Checkpoint, folder},
     machine::Setup,
@@ -23,87 +24,14 @@ const FAMILIES: [&str; 5] = ["llama", "mistral", "qwen2", "qwen3", "gemma3"];
 /// Engines that choose tokens on their device.
 fn setups() -> Vec<(&'static str, Setup)> {
     let mut setups = vec![("cpu", Setup::cpu(Kernels::Auto)), ("reference", Setup::cpu(Kernels::Reference))];
-    if let Some(vulkan) = Setup::vulkan() {
-        setups.push(("kernels for GPUs", Setup { vulkan_kernels: biga_vulkan::Kernels::Gpu, ..vulkan.clone() }));
-        setups.push(("vulkan", vulkan));
-    }
+    setups.extend(Setup::vulkan().map(|vulkan| ("vulkan", vulkan)));
     setups
-}
-
-/// What the host chooses, step by step.
-fn by_host(engine: &mut Engine, prompts: &[Vec<u32>], sampling: SamplingParams, n: usize) -> Vec<Vec<u32>> {
-    let vocab = engine.model().config.vocab;
-    let mut texts = Vec::new();
-    for prompt in prompts {
-        let mut sampler = Sampler::new(sampling, vocab).unwrap();
-        let sequence = engine.open_sequence().unwrap();
-        let (mut text, mut fed) = (Vec::new(), prompt.clone());
-        for _ in 0..n {
-            let logits = engine.step(&[StepItem { sequence, tokens: &fed, wanted: Wanted::Last }]).unwrap();
-            let row = logits.row(0).to_vec();
-            let position = engine.sequence_len(sequence).unwrap() - 1;
-            fed = vec![sampler.sample(&row, position, None).unwrap()];
-            text.push(fed[0]);
-        }
-        engine.close_sequence(sequence).unwrap();
-        texts.push(text);
-    }
-    texts
-}
-
-fn items<'a>(sequences: &[SequenceId], fed: &'a [Vec<u32>], sampling: SamplingParams) -> Vec<DecodeItem<'a>> {
-    let item = |(&sequence, tokens): (&SequenceId, &'a Vec<u32>)| DecodeItem { sequence, tokens, sampling };
-    sequences.iter().zip(fed).map(item).collect()
-}
-
-/// What the device chooses, `first` tokens and then the rest in a second go.
-fn by_device(
-    engine: &mut Engine,
-    prompts: &[Vec<u32>],
-    sampling: SamplingParams,
-    first: usize,
-    n: usize,
-) -> Vec<Vec<u32>> {
-    let sequences: Vec<SequenceId> = prompts.iter().map(|_| engine.open_sequence().unwrap()).collect();
-    let mut texts = vec![Vec::new(); prompts.len()];
-    let mut fed = prompts.to_vec();
-    for asked in [first, n - first] {
-        let mut seen = 0;
-        // The first go ends in the middle of what it might do.
-        let n_steps = if asked == first { n } else { asked };
-        let n_seen = engine
-            .decode(&items(&sequences, &fed, sampling), n_steps, &mut |tokens| {
-                texts.iter_mut().zip(tokens).for_each(|(text, &token)| text.push(token));
-                seen += 1;
-                if seen == asked { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            })
-            .unwrap();
-        assert_eq!(n_seen, asked);
-        for ((&sequence, prompt), text) in sequences.iter().zip(prompts).zip(&texts) {
-            assert_eq!(engine.sequence_len(sequence).unwrap(), prompt.len() + text.len() - 1);
-        }
-        fed = texts.iter().map(|text| vec![text[text.len() - 1]]).collect();
-    }
-    sequences.into_iter().for_each(|sequence| engine.close_sequence(sequence).unwrap());
-    texts
 }
 
 /// Prompts of different lengths, past a sliding window or not.
 fn prompts(n: usize, vocab: usize) -> Vec<Vec<u32>> {
     let prompt = |i: usize| (0..3 + 7 * i).map(|at| ((at * 31 + i * 17 + 5) % vocab) as u32).collect();
     (0..n).map(prompt).collect()
-}
-
-/// The best token, and draws of every kind that a device does.
-fn samplings() -> [SamplingParams; 5] {
-    let draw = SamplingParams { temperature: 0.8, seed: 42, ..SamplingParams::GREEDY };
-    [
-        SamplingParams::GREEDY,
-        draw,
-        SamplingParams { min_p: 0.1, ..draw },
-        SamplingParams { top_k: 40, top_p: 0.95, min_p: 0.05, ..draw },
-        SamplingParams { top_k: 5, temperature: 3.0, ..draw },
-    ]
 }
 
 #[test]
@@ -210,27 +138,6 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
     assert_eq!(go(&[item(second, &[5])], 0).unwrap(), 0);
     assert_eq!(go(&[item(first, &[1, 2]), item(second, &[5])], 15).unwrap(), 15);
     assert_eq!((engine.sequence_len(first).unwrap(), engine.sequence_len(second).unwrap()), (16, 15));
-}
-
-#[test]
-fn a_real_model_says_the_same_whoever_chooses() {
-    let Some(path) = std::env::var_os("BIGA_SMOLLM2") else {
-        println!("skipped: BIGA_SMOLLM2 names no model file");
-        return;
-    };
-    let model = Arc::new(Model::load(Path::new(&path), &LoadOptions::default(), &mut |_| {}).unwrap());
-    let tokenizer = model.tokenizer.as_ref().unwrap();
-    let texts = ["The capital of France is", "def fibonacci(n):", "Once upon a time there was a"];
-    let prompts: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.encode(text, true, true).unwrap()).collect();
-    let mut setups = vec![("cpu", Setup::cpu(Kernels::Auto))];
-    setups.extend(Setup::vulkan().map(|vulkan| ("vulkan", vulkan)));
-    for (name, setup) in setups {
-        let mut engine = setup.engine_of(Arc::clone(&model)).unwrap();
-        for (prompt, sampling) in prompts.chunks(1).zip([samplings()[0], samplings()[3], samplings()[1]]) {
-            let expected = by_host(&mut engine, prompt, sampling, 16);
-            assert_eq!(by_device(&mut engine, prompt, sampling, 5, 16), expected, "{name}, {sampling:?}");
-        }
-    }
 }
 
 /// An engine on one disguised device.

@@ -21,6 +21,7 @@ use biga::{
 };
 use biga_cpu::Kernels;
 use biga_tests::{
+    choice::{by_device, by_host, samplings},
     machine::Setup,
     right::{Verdict, judge},
 };
@@ -135,4 +136,24 @@ fn right_text_smollm2_is_right_on_every_device() {
 #[test]
 fn right_text_gemma3_is_right_on_every_device() {
     check_right_everywhere("BIGA_GEMMA3", "gemma3-270m.json");
+}
+
+#[test]
+fn the_same_text_comes_whoever_chooses() {
+    let Some(model) = model("BIGA_SMOLLM2") else { return };
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let texts = ["The capital of France is", "def fibonacci(n):", "Once upon a time there was a"];
+    let prompts: Vec<Vec<u32>> = texts.iter().map(|text| tokenizer.encode(text, true, true).unwrap()).collect();
+    let mut setups = vec![("cpu", Setup::cpu(Kernels::Auto))];
+    if let Some(vulkan) = Setup::vulkan() {
+        setups.push(("kernels for GPUs", Setup { vulkan_kernels: biga_vulkan::Kernels::Gpu, ..vulkan.clone() }));
+        setups.push(("vulkan", vulkan));
+    }
+    for (name, setup) in setups {
+        let mut engine = setup.engine_of(Arc::clone(&model)).unwrap();
+        for (prompt, sampling) in prompts.chunks(1).zip([samplings()[0], samplings()[3], samplings()[1]]) {
+            let expected = by_host(&mut engine, prompt, sampling, 16);
+            assert_eq!(by_device(&mut engine, prompt, sampling, 5, 16), expected, "{name}, {sampling:?}");
+        }
+    }
 }
