@@ -93,12 +93,17 @@ impl Tuning {
     }
 
     /// Lanes and weight rows of a workgroup of the product of `tokens` rows with quantised weights. Chosen on an
-    /// H200: one subgroup for tall weights, which fill the device; for the others four that share a row.
-    pub(crate) fn matvec(&self, tokens: usize, weight_rows: usize) -> (u32, u32) {
+    /// H200: subgroups share a row where there are few rows or where rows are long; with several rows of x, each of
+    /// their chunks is loaded for four rows of the weight.
+    pub(crate) fn matvec(&self, tokens: usize, weight_rows: usize, chunks: usize) -> (u32, u32) {
         const TALL: usize = 12288;
-        let (subgroups, rows) = if weight_rows >= TALL { (1, 4) } else { (4, 1) };
-        // Each chunk of x is loaded for all rows of the workgroup.
-        let rows = u32::try_from(tokens).unwrap_or(1).next_power_of_two().clamp(rows, 4);
+        const LONG: usize = 512;
+        let (subgroups, rows) = match tokens {
+            1 if weight_rows < TALL => (4, 1),
+            1 => (1, 4),
+            2 => (if chunks < LONG { 1 } else { 4 }, 2),
+            _ => (if chunks < LONG { 1 } else { 4 }, 4),
+        };
         (self.subgroup * self.subgroups_up_to(subgroups), self.enough_rows(rows, weight_rows))
     }
 

@@ -150,7 +150,7 @@ impl Lowering<'_> {
             let dtype = weights[first].dtype;
             let (lanes, rows) = match one {
                 true => self.tuning.one_row(whole),
-                false => self.tuning.matvec(self.rows().0, weights[first].rows),
+                false => self.tuning.matvec(self.rows().0, weights[first].rows, chunks(weights[first].columns)),
             };
             let mut count = 1;
             while first + count < n_weights.min(first + 3)
