@@ -134,6 +134,8 @@ fn writes_that_are_not_declared_are_found() {
     check(Group::Elementwise, |launch| launch.writes.clear(), UNDECLARED_WRITE);
     check(Group::Elementwise, |launch| shorten(launch.writes.first_mut()), UNDECLARED_WRITE);
     check(Group::KvAppend, |launch| launch.writes.retain(|range| !is_in_cache(range)), UNDECLARED_WRITE);
+    // The ring, but not the step.
+    check(Group::Sample, |launch| launch.writes.truncate(1), UNDECLARED_WRITE);
     // Values, but not keys; and the keys of another table.
     check(Group::KvAppend, |launch| launch.writes[0].size_bytes = 0, UNDECLARED_WRITE);
     check(Group::KvAppend, |launch| launch.writes[0].address += ByteRange::KV_TABLE_BYTES, UNDECLARED_WRITE);
@@ -148,6 +150,7 @@ fn reads_that_are_not_declared_are_found() {
     check(Group::ProductsOneRow, |launch| shorten(launch.reads.get_mut(1)), UNDECLARED_READ);
     check(Group::AttentionDecode, |launch| launch.reads.retain(|range| !is_in_cache(range)), UNDECLARED_READ);
     check(Group::Layer, |launch| launch.reads[0].size_bytes = 0, UNDECLARED_READ);
+    check(Group::Sample, |launch| shorten(launch.reads.first_mut()), UNDECLARED_READ);
 }
 
 #[test]

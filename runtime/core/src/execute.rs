@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use biga_hal::{BufferSlice, FencePoint, STEP_TIMEOUT, StepLayout};
 
-use crate::{Engine, Error, Result, plan::Phase};
+use crate::{Engine, Error, Result};
 
 pub use biga_kv::SlotId as SequenceId;
 pub use decode::{DecodeItem, SampledOn};
@@ -188,13 +188,9 @@ impl Engine {
         }
     }
 
-    /// The smallest bucket that holds the step; of equals, decode.
     fn choose_phase(&self, size: batch::Size) -> Result<usize> {
-        let holds =
-            |phase: &&crate::allocate::CompiledPhase| phase.bucket.holds(size.tokens, size.sequences, size.outputs);
-        let order = |phase: &crate::allocate::CompiledPhase| (phase.bucket.tokens, phase.phase != Phase::Decode);
-        let fitting = self.phases.iter().enumerate().filter(|(_, phase)| holds(phase));
-        fitting.min_by_key(|(_, phase)| order(phase)).map(|(index, _)| index).ok_or(Error::Limit {
+        let buckets = self.phases.iter().map(|phase| (phase.phase, phase.bucket));
+        size.smallest_of(buckets).ok_or(Error::Limit {
             what: "rows in one step",
             asked: size.tokens,
             most: self.plan.limits.max_tokens,

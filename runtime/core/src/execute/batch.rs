@@ -1,10 +1,13 @@
 //! A step's items become the contents of the step buffer.
 
-use biga_hal::{StepHeader, StepLayout};
+use biga_hal::{Bucket, StepHeader, StepLayout};
 use biga_kv::KvError;
 
 use super::{SequenceId, StepItem, Wanted};
-use crate::{Error, Result, plan::Limits};
+use crate::{
+    Error, Result,
+    plan::{Limits, Phase},
+};
 
 /// How large a step is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +15,15 @@ pub(super) struct Size {
     pub(super) tokens: usize,
     pub(super) sequences: usize,
     pub(super) outputs: usize,
+}
+
+impl Size {
+    /// Index of the smallest bucket that holds the step; of equals, decode.
+    pub(super) fn smallest_of(self, buckets: impl Iterator<Item = (Phase, Bucket)>) -> Option<usize> {
+        let holds = |bucket: &Bucket| bucket.holds(self.tokens, self.sequences, self.outputs);
+        let fitting = buckets.enumerate().filter(|(_, (_, bucket))| holds(bucket));
+        fitting.min_by_key(|(_, (phase, bucket))| (bucket.tokens, *phase != Phase::Decode)).map(|(index, _)| index)
+    }
 }
 
 /// Checks a step against the plan's bounds and the vocabulary.
@@ -79,7 +91,7 @@ fn put(image: &mut [u8], section: usize, index: usize, value: u32) {
 #[cfg(test)]
 mod tests {
     use super::{SequenceId, Size, StepItem, Wanted, check, write_image};
-    use crate::plan::Limits;
+    use crate::plan::{Limits, Phase, buckets};
     use biga_hal::{StepLayout, StepLimits};
 
     const LIMITS: Limits = Limits { context: 64, max_sequences: 3, max_tokens: 6, max_outputs: 4, kv_block_len: 16 };
@@ -105,6 +117,23 @@ mod tests {
         assert_eq!(words(&image, layout.positions, 5), [10, 11, 12, 0, 1]);
         assert_eq!(words(&image, layout.slots, 5), [2, 2, 2, 0, 0]);
         assert_eq!(words(&image, layout.outputs, 3), [2, 3, 4]);
+    }
+
+    #[test]
+    fn a_decode_step_runs_in_the_next_power_of_two() {
+        let limits = Limits { context: 64, max_sequences: 64, max_tokens: 512, max_outputs: 64, kv_block_len: 16 };
+        let buckets = buckets(&limits);
+        let check = |tokens, rows, expected| {
+            let size = Size { tokens, sequences: rows, outputs: rows };
+            let (phase, bucket) = buckets[size.smallest_of(buckets.iter().copied()).unwrap()];
+            assert_eq!((phase, bucket.tokens), expected, "{size:?}");
+        };
+        for (rows, tokens) in [(1, 1), (2, 2), (3, 4), (4, 4), (5, 8), (16, 16), (33, 64), (64, 64)] {
+            check(rows, rows, (Phase::Decode, tokens));
+        }
+        check(100, 1, (Phase::Prefill, 256));
+        check(512, 64, (Phase::Prefill, 512));
+        assert_eq!(Size { tokens: 513, sequences: 1, outputs: 1 }.smallest_of(buckets.iter().copied()), None);
     }
 
     #[test]
