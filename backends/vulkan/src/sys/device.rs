@@ -132,6 +132,7 @@ impl PhysicalDevice {
             .buffer_device_address(true)
             .timeline_semaphore(true)
             .vulkan_memory_model(has_matrices)
+            .vulkan_memory_model_device_scope(has_matrices)
             .scalar_block_layout(true)
             .shader_float16(true)
             .shader_int8(true);

@@ -260,7 +260,9 @@ impl PhysicalDevice {
             ("computeFullSubgroups", v13.compute_full_subgroups),
         ];
         facts.missing.extend(required.iter().filter(|(_, has)| *has == vk::FALSE).map(|(name, _)| *name));
-        if matrix.cooperative_matrix == vk::FALSE || v12.vulkan_memory_model == vk::FALSE {
+        // With the memory model on, kernels that count across workgroups need its device scope.
+        let has_model = v12.vulkan_memory_model == vk::TRUE && v12.vulkan_memory_model_device_scope == vk::TRUE;
+        if matrix.cooperative_matrix == vk::FALSE || !has_model {
             facts.matrix_f16.clear();
         }
     }
