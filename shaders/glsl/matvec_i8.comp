@@ -32,7 +32,7 @@ const uint SUBGROUPS = (gl_WorkGroupSize.x + SUBGROUP - 1) / SUBGROUP;
 shared float parts[SUBGROUPS * ROWS * TOKENS];
 
 // Whether sums pass through shared memory: those of several subgroups, and more than there are lanes.
-const bool SHARED = SUBGROUPS > 1 || ROWS * TOKENS > gl_WorkGroupSize.x;
+const bool SHARED = (SUBGROUPS - 1) + (ROWS * TOKENS - 1) / gl_WorkGroupSize.x > 0;
 
 void main() {
     uint n = rows_of_step(pc.step_address, pc.header_word, pc.max_rows);
