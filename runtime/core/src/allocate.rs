@@ -200,8 +200,9 @@ fn step_buffer(device: &dyn Device, layout: &StepLayout) -> Result<BufferSlice> 
     Ok(device.allocate(&BufferDesc { name: "step".to_owned(), size_bytes, accessors })?.whole())
 }
 
+/// Read in place after every step, so not merely `Read`, which a device may answer by a copy.
 fn ring_buffer(device: &dyn Device, layout: &StepLayout) -> Result<BufferSlice> {
-    let accessors = Accessors { host: Some(Access::Read), devices: Vec::new() };
+    let accessors = Accessors { host: Some(Access::ReadWrite), devices: Vec::new() };
     let size_bytes = layout.ring_bytes() as u64;
     Ok(device.allocate(&BufferDesc { name: "results".to_owned(), size_bytes, accessors })?.whole())
 }
