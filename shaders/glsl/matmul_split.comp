@@ -1,38 +1,68 @@
 #version 460
 // Some rows of x, by matrix instructions, where reading the weight takes the time: the subgroups of a
-// workgroup share the columns, DEPTH steps of 32 at a time, and add up their sums at the end, so that few
-// workgroups keep much of the weight on its way. A subgroup lays out what it decodes in its own part of
-// shared memory; x is read where it lies. Grid: x = rows of x / TILE_TOKENS, y = rows / TILE_ROWS.
+// workgroup share the columns, 256 at a time, and add up their sums at the end, so that few workgroups keep
+// much of the weight on its way. A subgroup lays out a slab of the weight, as halves, and of x in its own part
+// of shared memory. Grid: x = rows of x / TILE_TOKENS, y = rows / TILE_ROWS.
 #include "matrix.glsl"
 
-layout(constant_id = 7) const uint SUBGROUPS = 8;
-layout(constant_id = 8) const uint DEPTH = 2;
+layout(constant_id = 8) const uint SUBGROUPS = 8;
+// Slabs in a subgroup's shared memory: with two, one needs one barrier, and is laid out during the products
+// of another. 0 stands for one, whose x is loaded when it is stored, which takes fewer registers.
+layout(constant_id = 9) const uint BUFFERS = 1;
 
 const uint MATRICES_M = TILE_ROWS / MATRIX_M;
 const uint MATRICES_N = TILE_TOKENS / MATRIX_N;
-const uint UNITS = TILE_ROWS * 2 / SUBGROUP;
-const uint SPANS = (DEPTH + SCALES_SPAN - 1) / SCALES_SPAN;
+// Parts of rows of the weight, and slots of x, that a lane brings.
+const uint W_UNITS = TILE_ROWS * 4 / SUBGROUP;
+const uint X_UNITS = TILE_TOKENS * SLOTS / SUBGROUP;
 const uint W_TILE = TILE_ROWS * SLOT_STRIDE;
+const uint TILE = W_TILE + TILE_TOKENS * SLOT_STRIDE;
 const uint PATCH_STRIDE = TILE_ROWS / 4 + 1;
 const uint PATCH = MATRIX_N * PATCH_STRIDE;
-const uint LARGEST = DEPTH * W_TILE > PATCH ? DEPTH * W_TILE : PATCH;
+const uint TILES = BUFFERS == 2 ? 2 * TILE : TILE;
+const uint LARGEST = TILES > PATCH ? TILES : PATCH;
 
 shared uvec4 tiles[SUBGROUPS * LARGEST];
 
-Raw w_raw[DEPTH * UNITS];
-Scales w_scales[SPANS * UNITS];
-uint w_row[UNITS];
+Raw w_raw[W_UNITS];
+RawScales w_raw_scales[W_UNITS];
+Scales w_scales[W_UNITS];
+uvec4 x_raw[X_UNITS];
 
-void load_steps(uint first_chunk) {
-    uint part = gl_SubgroupInvocationID & 1u;
-    [[unroll]] for (uint d = 0; d < DEPTH; d++) {
-        uint chunk = min(first_chunk + d, pc.chunks - 1);
-        [[unroll]] for (uint i = 0; i < UNITS; i++) {
-            w_raw[d * UNITS + i] = load_raw(w_row[i], chunk, part);
-            if (d % SCALES_SPAN == 0) {
-                w_scales[d / SCALES_SPAN * UNITS + i] = load_scales(w_row[i], chunk);
-            }
+void load_w(uint slab, uint row0) {
+    uint lane = gl_SubgroupInvocationID;
+    [[unroll]] for (uint i = 0; i < W_UNITS; i++) {
+        uint row = min(row0 + (lane + i * SUBGROUP) / 4, pc.rows - 1);
+        w_raw[i] = load_raw(row, slab, lane & 3u);
+        w_raw_scales[i] = load_scales(row, slab, lane & 3u);
+    }
+}
+
+void load_x(uint slab, uint token0) {
+    uint first = (slab * pc.x_stride + token0) * SLOTS + gl_SubgroupInvocationID;
+    [[unroll]] for (uint i = 0; i < X_UNITS; i++) {
+        x_raw[i] = Quads(pc.x).v[first + i * SUBGROUP];
+    }
+}
+
+void store_slab(bool new_scales, uint base) {
+    uint lane = gl_SubgroupInvocationID;
+    if (new_scales) {
+        [[unroll]] for (uint i = 0; i < W_UNITS; i++) {
+            w_scales[i] = to_scales(w_raw_scales[i], lane & 3u);
         }
+    }
+    [[unroll]] for (uint i = 0; i < W_UNITS; i++) {
+        uvec4 first;
+        uvec4 second;
+        expand(w_raw[i], w_scales[i], lane & 3u, first, second);
+        uint place = base + (lane + i * SUBGROUP) / 4 * SLOT_STRIDE;
+        tiles[place + FIRST_SLOT(lane & 3u)] = first;
+        tiles[place + SECOND_SLOT(lane & 3u)] = second;
+    }
+    [[unroll]] for (uint i = 0; i < X_UNITS; i++) {
+        uint unit = lane + i * SUBGROUP;
+        tiles[base + W_TILE + unit / SLOTS * SLOT_STRIDE + unit % SLOTS] = x_raw[i];
     }
 }
 
@@ -43,58 +73,68 @@ void main() {
     if (token0 >= n) {
         return;
     }
-    uint part = gl_SubgroupInvocationID & 1u;
-    [[unroll]] for (uint i = 0; i < UNITS; i++) {
-        w_row[i] = min(row0 + (gl_SubgroupInvocationID + i * SUBGROUP) / 2, pc.rows - 1);
-    }
     MatrixC sums[MATRICES_M * MATRICES_N];
     [[unroll]] for (uint i = 0; i < MATRICES_M * MATRICES_N; i++) {
         sums[i] = MatrixC(0.0);
     }
     uint base = gl_SubgroupID * LARGEST;
-    load_steps(gl_SubgroupID * DEPTH);
+    uint end = slabs();
+    uint slab = gl_SubgroupID * 4;
+    if (slab < end) {
+        load_w(slab, row0);
+        if (BUFFERS != 0) {
+            load_x(slab, token0);
+        }
+    }
     // Every subgroup goes round as often as the first: Mesa 26.1's driver on the CPU takes a subgroup's barrier
     // for one of the workgroup.
-    for (uint round = 0; round < pc.chunks; round += SUBGROUPS * DEPTH) {
-        uint first_chunk = round + gl_SubgroupID * DEPTH;
-        [[unroll]] for (uint d = 0; d < DEPTH; d++) {
-            [[unroll]] for (uint i = 0; i < UNITS; i++) {
-                uint place = base + d * W_TILE + (gl_SubgroupInvocationID + i * SUBGROUP) / 2 * SLOT_STRIDE;
-                uvec4 first;
-                uvec4 second;
-                expand(w_raw[d * UNITS + i], w_scales[d / SCALES_SPAN * UNITS + i], first_chunk + d, first, second);
-                tiles[place + FIRST_SLOT(part)] = first;
-                tiles[place + SECOND_SLOT(part)] = second;
-            }
+    uint turns = (end + SUBGROUPS * 4 - 1) / (SUBGROUPS * 4) * 4;
+    for (uint turn = 0; turn < turns; turn++) {
+        bool mine = slab < end;
+        uint tile = BUFFERS != 2 ? base : base + (turn & 1u) * TILE;
+        if (BUFFERS == 0 && mine) {
+            load_x(slab, token0);
         }
-        load_steps(first_chunk + SUBGROUPS * DEPTH);
-        subgroupMemoryBarrierShared();
-        subgroupBarrier();
-        [[unroll]] for (uint d = 0; d < DEPTH; d++) {
-            uint chunk = first_chunk + d;
-            if (chunk < pc.chunks) {
-                [[unroll]] for (uint k = 0; k < STEPS_K; k++) {
-                    uint slot = k * MATRIX_K / 8;
-                    uvec2 source = step_source(chunk, slot);
-                    MatrixB b[MATRICES_N];
-                    [[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
-                        uint from = (source.x * pc.x_stride + token0 + j * MATRIX_N) * SLOTS + source.y;
-                        coopMatLoad(b[j], Tiles(pc.x).v, from, SLOTS, gl_CooperativeMatrixLayoutColumnMajor);
-                    }
-                    [[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
-                        MatrixA a;
-                        uint place = base + d * W_TILE + i * MATRIX_M * SLOT_STRIDE + slot;
-                        coopMatLoad(a, tiles, place, SLOT_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
-                        [[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
-                            sums[j * MATRICES_M + i] = coopMatMulAdd(a, b[j], sums[j * MATRICES_M + i]);
-                        }
-                    }
+        slab += (turn & 3u) == 3 ? SUBGROUPS * 4 - 3 : 1;
+        if (mine) {
+            store_slab(turn % LOAD_SLABS == 0, tile);
+            if (slab < end) {
+                if ((turn + 1) % LOAD_SLABS == 0) {
+                    load_w(slab, row0);
+                }
+                if (BUFFERS != 0) {
+                    load_x(slab, token0);
                 }
             }
         }
         subgroupMemoryBarrierShared();
         subgroupBarrier();
+        if (mine) {
+            [[unroll]] for (uint k = 0; k < STEPS_K; k++) {
+                uint slot = k * MATRIX_K / 8;
+                MatrixB b[MATRICES_N];
+                [[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
+                    uint place = tile + W_TILE + j * MATRIX_N * SLOT_STRIDE + slot;
+                    coopMatLoad(b[j], tiles, place, SLOT_STRIDE, gl_CooperativeMatrixLayoutColumnMajor);
+                }
+                [[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
+                    MatrixA a;
+                    uint place = tile + i * MATRIX_M * SLOT_STRIDE + slot;
+                    coopMatLoad(a, tiles, place, SLOT_STRIDE, gl_CooperativeMatrixLayoutRowMajor);
+                    [[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
+                        sums[j * MATRICES_M + i] = coopMatMulAdd(a, b[j], sums[j * MATRICES_M + i]);
+                    }
+                }
+            }
+        }
+        if (BUFFERS != 2) {
+            subgroupMemoryBarrierShared();
+            subgroupBarrier();
+        }
     }
+    // The sums may lie where another lane still reads.
+    subgroupMemoryBarrierShared();
+    subgroupBarrier();
     [[unroll]] for (uint j = 0; j < MATRICES_N; j++) {
         [[unroll]] for (uint i = 0; i < MATRICES_M; i++) {
             uint place = base + i * (MATRIX_M / 4);

@@ -1,5 +1,5 @@
 // What the products by matrix instructions share: y = x Wt (+ bias) with both factors as halves and sums
-// in f32. x comes from `x_to_f16`: in chunks of 32 columns, [chunk, row of x, 32], times a power of two for
+// in f32. x comes from `x_to_f16`: in slabs of 64 columns, [slab, row of x, 64], times a power of two for
 // each row that keeps it in range; the result is divided by it.
 #include "common.glsl"
 #extension GL_KHR_cooperative_matrix : require
@@ -12,6 +12,8 @@ layout(constant_id = 4) const uint MATRIX_K = 16;
 // What a workgroup computes: rows of the weight, rows of x.
 layout(constant_id = 5) const uint TILE_ROWS = 64;
 layout(constant_id = 6) const uint TILE_TOKENS = 64;
+// Which columns a slab has, see matrix_weights.glsl.
+layout(constant_id = 7) const bool NATURAL = false;
 
 layout(push_constant, scalar) uniform Push {
     uvec2 planes[4];
@@ -32,17 +34,20 @@ layout(push_constant, scalar) uniform Push {
 
 #include "matrix_weights.glsl"
 
-layout(buffer_reference, scalar, buffer_reference_align = 16) buffer Tiles { uvec4 v[]; };
 layout(buffer_reference, scalar, buffer_reference_align = 16) writeonly buffer Vec4sOut { vec4 v[]; };
 
-// 16-byte units of a step's 32 halves in a tile, and a pad that spreads rows over the banks.
-#define SLOTS 4
-#define SLOT_STRIDE 5
-#define STEPS_K (32 / MATRIX_K)
+// 16-byte slots of a slab's 64 halves in a tile, and a pad that spreads rows over the banks.
+#define SLOTS 8
+#define SLOT_STRIDE 9
+#define STEPS_K (64 / MATRIX_K)
 
 #define MatrixA coopmat<float16_t, gl_ScopeSubgroup, MATRIX_M, MATRIX_K, gl_MatrixUseA>
 #define MatrixB coopmat<float16_t, gl_ScopeSubgroup, MATRIX_K, MATRIX_N, gl_MatrixUseB>
 #define MatrixC coopmat<float, gl_ScopeSubgroup, MATRIX_M, MATRIX_N, gl_MatrixUseAccumulator>
+
+uint slabs() {
+    return (pc.chunks + 7) / 8 * 4;
+}
 
 float finished(float sum, float scale, uint row) {
     float value = sum * scale;

@@ -1,115 +1,112 @@
-// Weights as halves for matrix instructions. A step of a product covers 32 columns; an invocation brings
-// half of them of one row: it loads their bits (`load_raw`), and later turns them into two runs of eight
-// halves (`expand`), the slots FIRST_SLOT and SECOND_SLOT of the step's four.
+// Weights as halves for matrix instructions. A slab of a product covers 64 of 256 columns, in eight slots of
+// eight halves for each row; four neighbouring lanes bring a row, two slots each: they load its bits
+// (`load_raw`), and later turn them into halves (`expand`), the slots FIRST_SLOT and SECOND_SLOT.
 //
 // The order of columns within a product is free as long as x keeps to the same one. So
 // - of each four columns the order is 0, 2, 1, 3, which is how masks find bytes and nibbles in words;
-// - the columns of a step are those whose bits lie together, see `step_source`.
+// - slab w of 256 columns takes every fourth run of four columns, from the w-th on, which are the nibbles of
+//   one word in each 16 bytes: a lane loads 32 bytes for four slabs at once, next to its neighbour's.
+// Where all weights of an op have at least 8 bits, slabs are NATURAL instead: 64 consecutive columns.
 //
 // A quant becomes a half by its bits: 0x6400 | q is 1024 + q, and 0x5400 | q << 4 is 64 + q, both exactly.
 //
-// The including kernel declares `pc.planes[4]` and `pc.chunks`, the chunks of a row.
+// The including kernel declares NATURAL, `pc.planes[4]`, and `pc.chunks`: chunks of 32 columns of a row.
 
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer WordPairs { uvec2 v[]; };
 
-#if defined(FORMAT_Q4_0) || defined(FORMAT_Q4_1) || defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-#define NIBBLES
-#define SCALES_SPAN 1
-#elif defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K) || defined(FORMAT_Q6_K)
-#define NIBBLES
-#define SCALES_SPAN 8
+// How many slabs one load serves.
+#if defined(FORMAT_F16) || defined(FORMAT_BF16) || defined(FORMAT_Q8_0)
+#define LOAD_SLABS 1
 #else
-#define SCALES_SPAN 1
+#define LOAD_SLABS 4
 #endif
 
-#ifdef NIBBLES
-#define FIRST_SLOT(part) (part)
-#define SECOND_SLOT(part) (2 + (part))
+#ifdef FORMAT_Q6_K
+#define FIRST_SLOT(lane) (((lane) & 2u) * 2 + ((lane) & 1u))
+#define SECOND_SLOT(lane) (FIRST_SLOT(lane) + 2)
 #else
-#define FIRST_SLOT(part) (2 * (part))
-#define SECOND_SLOT(part) (2 * (part) + 1)
+#define FIRST_SLOT(lane) (2 * (lane))
+#define SECOND_SLOT(lane) (2 * (lane) + 1)
 #endif
 
-// Where a slot of a step lies: the chunk of 32 columns, and its quarter.
-uvec2 step_source(uint chunk, uint slot) {
-#if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
-    // 64 columns share 32 bytes of nibbles, 32 apart.
-    return uvec2((chunk & ~1u) + (slot >> 1), (chunk & 1u) * 2 + (slot & 1u));
-#elif defined(FORMAT_Q6_K)
-    // 128 columns share 64 bytes of nibbles, 64 apart.
-    uint i = chunk & 3u;
-    return uvec2((chunk & ~3u) + (i & 1u) + (slot & 2u), (i >> 1) * 2 + (slot & 1u));
-#else
-    return uvec2(chunk, slot);
-#endif
-}
-
-// The bits of half a step of a row.
+// The bits of a lane's part of a row; of the words of four slabs, the first are the next.
 struct Raw {
-#if defined(FORMAT_F16) || defined(FORMAT_BF16)
-    uvec4 a;
-    uvec4 b;
-#elif defined(FORMAT_Q8_0)
+#if defined(FORMAT_Q8_0)
     uvec4 q;
 #else
-    uvec2 q;
+    uvec4 q[2];
 #endif
 #if defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-    uint above;
+    uint above[2];
 #elif defined(FORMAT_Q5_K) || defined(FORMAT_Q6_K)
-    uvec2 above;
+    uvec4 above[2];
 #endif
 };
 
-// The bits of the scales of SCALES_SPAN steps, from one that is a multiple of it.
-struct Scales {
+// The bits of the scales of a lane's part of a row.
+struct RawScales {
 #if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
     uvec3 small;
-#elif defined(FORMAT_Q6_K)
-    uvec4 small;
-#endif
     uint d;
+#elif defined(FORMAT_Q6_K)
+    uint small[2];
+    uint d;
+#else
+    uint d[2];
+#endif
 };
 
-Raw load_raw(uint row, uint chunk, uint part) {
-    uint half_block = (row * pc.chunks + chunk) * 2 + part;
+// Two pairs, see `scale_of`.
+struct Scales {
+    f16vec2 pair[2];
+};
+
+// The 32 columns that a slot of a lane comes from, as an index into the weight's; at the end of a row the last ones.
+uint block_of(uint row, uint slab, uint lane, uint slot) {
+    uint chunk = NATURAL ? slab * 2 + (lane >> 1) : (slab >> 2) * 8 + lane * 2 + slot;
+    return row * pc.chunks + min(chunk, pc.chunks - 1);
+}
+
+Raw load_raw(uint row, uint slab, uint lane) {
     Raw raw;
-#if defined(FORMAT_F16) || defined(FORMAT_BF16)
-    raw.a = Quads(pc.planes[0]).v[half_block * 2];
-    raw.b = Quads(pc.planes[0]).v[half_block * 2 + 1];
-#elif defined(FORMAT_Q8_0)
-    raw.q = Quads(pc.planes[0]).v[half_block];
-#elif defined(FORMAT_Q6_K)
-    uint super_block = half_block >> 4;
-    uint i = chunk & 3u;
-    uint side = (chunk >> 2) & 1u;
-    raw.q = WordPairs(pc.planes[0]).v[super_block * 16 + side * 8 + (i & 1u) * 4 + (i >> 1) * 2 + part];
-    raw.above = WordPairs(pc.planes[1]).v[super_block * 8 + side * 4 + (i >> 1) * 2 + part];
+#if defined(FORMAT_Q8_0)
+    if (NATURAL) {
+        raw.q = Quads(pc.planes[0]).v[block_of(row, slab, lane, 0) * 2 + (lane & 1u)];
+    } else {
+        Words words = Words(pc.planes[0]);
+        uint first = block_of(row, slab, lane, 0) * 8 + (slab & 3u);
+        uint second = block_of(row, slab, lane, 1) * 8 + (slab & 3u);
+        raw.q = uvec4(words.v[first], words.v[first + 4], words.v[second], words.v[second + 4]);
+    }
 #else
-    raw.q = WordPairs(pc.planes[0]).v[half_block];
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        uint block = block_of(row, slab, lane, i);
+#if defined(FORMAT_F16) || defined(FORMAT_BF16)
+        if (NATURAL) {
+            raw.q[i] = Quads(pc.planes[0]).v[block * 4 + (lane & 1u) * 2 + i];
+        } else {
+            WordPairs pairs = WordPairs(pc.planes[0]);
+            raw.q[i] = uvec4(pairs.v[block * 8 + (slab & 3u)], pairs.v[block * 8 + 4 + (slab & 3u)]);
+        }
+#else
+        raw.q[i] = Quads(pc.planes[0]).v[block];
 #endif
 #if defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-    raw.above = Words(pc.planes[1]).v[half_block >> 1] >> (8 * part);
+        raw.above[i] = Words(pc.planes[1]).v[block];
 #elif defined(FORMAT_Q5_K)
-    raw.above = WordPairs(pc.planes[1]).v[(half_block >> 4) * 4 + (half_block & 3u)];
+        raw.above[i] = Quads(pc.planes[1]).v[(block >> 3) * 2 + i];
+#elif defined(FORMAT_Q6_K)
+        raw.above[i] = Quads(pc.planes[1]).v[(block >> 3) * 4 + (lane & 2u) + i];
+#endif
+    }
 #endif
     return raw;
 }
 
-Scales load_scales(uint row, uint chunk) {
-    uint block = row * pc.chunks + chunk;
-    Scales s;
-    s.d = 0;
-#if defined(FORMAT_Q8_0) || defined(FORMAT_Q4_0)
-    s.d = load_bits16(pc.planes[1], block);
-#elif defined(FORMAT_Q4_1)
-    s.d = Words(pc.planes[1]).v[block];
-#elif defined(FORMAT_Q5_0)
-    s.d = load_bits16(pc.planes[2], block);
-#elif defined(FORMAT_Q5_1)
-    s.d = Words(pc.planes[2]).v[block];
-#elif defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
-    uint super_block = block >> 3;
+RawScales load_scales(uint row, uint slab, uint lane) {
+    RawScales s;
+#if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
+    uint super_block = block_of(row, slab, lane, 0) >> 3;
 #if defined(FORMAT_Q4_K)
     Words small = Words(pc.planes[1]);
     s.d = Words(pc.planes[2]).v[super_block];
@@ -119,68 +116,65 @@ Scales load_scales(uint row, uint chunk) {
 #endif
     s.small = uvec3(small.v[super_block * 3], small.v[super_block * 3 + 1], small.v[super_block * 3 + 2]);
 #elif defined(FORMAT_Q6_K)
-    s.small = Quads(pc.planes[2]).v[block >> 3];
-    s.d = load_bits16(pc.planes[3], block >> 3);
+    uint super_block = block_of(row, slab, lane, 0) >> 3;
+    uint pair = super_block * 8 + (lane & 2u) * 2 + (lane & 1u);
+    s.small[0] = load_bits16(pc.planes[2], pair);
+    s.small[1] = load_bits16(pc.planes[2], pair + 2);
+    s.d = load_bits16(pc.planes[3], super_block);
+#else
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        uint block = block_of(row, slab, lane, i);
+#if defined(FORMAT_Q8_0) || defined(FORMAT_Q4_0)
+        s.d[i] = load_bits16(pc.planes[1], block);
+#elif defined(FORMAT_Q5_0)
+        s.d[i] = load_bits16(pc.planes[2], block);
+#elif defined(FORMAT_Q4_1)
+        s.d[i] = Words(pc.planes[1]).v[block];
+#elif defined(FORMAT_Q5_1)
+        s.d[i] = Words(pc.planes[2]).v[block];
+#else
+        s.d[i] = 0;
+#endif
+    }
 #endif
     return s;
 }
 
-f16vec2 both(uint bits) {
-    return unpackFloat2x16(bits | (bits << 16));
-}
-
-// Two bytes as halves.
-f16vec2 byte_pair(uint bits) {
-    return unpackFloat2x16((bits & 0xFFu) | ((bits & 0xFF00u) << 8) | 0x64006400u) - f16vec2(1024.0);
-}
-
-// The scales and the minima of a step's first and second slots; `chunk` says which step.
-void step_scales(Scales s, uint chunk, out f16vec2 scale[2], out f16vec2 minimum[2]) {
+Scales to_scales(RawScales raw, uint lane) {
+    Scales s;
 #if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
-    uint sub = chunk & 6u;
-    uvec3 bits = s.small >> (8 * (sub & 2u));
-    // The pair's two scales in 16 bits, and its minima.
-    bool low = sub < 4;
-    uint scales = low ? bits.x & 0x3F3Fu : (bits.z & 0x0F0Fu) | ((bits.x >> 2) & 0x3030u);
-    uint minima = low ? bits.y & 0x3F3Fu : ((bits.z >> 4) & 0x0F0Fu) | ((bits.y >> 2) & 0x3030u);
-    f16vec2 d = unpackFloat2x16(s.d);
-    f16vec2 both_scales = byte_pair(scales) * d.x;
-    f16vec2 both_minima = byte_pair(minima) * -d.y;
-    scale[0] = both_scales.xx;
-    scale[1] = both_scales.yy;
-    minimum[0] = both_minima.xx;
-    minimum[1] = both_minima.yy;
+    uvec3 bits = raw.small >> (16 * (lane & 1u));
+    // The scales of two runs of 32 columns in 16 bits, and their minima.
+    uint scales = lane < 2 ? bits.x & 0x3F3Fu : (bits.z & 0x0F0Fu) | ((bits.x >> 2) & 0x3030u);
+    uint minima = lane < 2 ? bits.y & 0x3F3Fu : ((bits.z >> 4) & 0x0F0Fu) | ((bits.y >> 2) & 0x3030u);
+    f16vec2 d = unpackFloat2x16(raw.d) * f16vec2(1.0, -1.0);
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        uint both = ((scales >> (8 * i)) & 0xFFu) | (((minima >> (8 * i)) & 0xFFu) << 16);
+        s.pair[i] = (unpackFloat2x16(both | 0x64006400u) - f16vec2(1024.0)) * d;
+    }
 #elif defined(FORMAT_Q6_K)
-    uint i = chunk & 3u;
-    uvec2 words = (chunk & 4u) == 0 ? s.small.xy : s.small.zw;
-    uint shift = 24 - 8 * ((i & 1u) * 2 + (i >> 1));
-    ivec2 bytes = ivec2(words << shift) >> 24;
-    f16vec2 both_scales = f16vec2(vec2(bytes) * unpackHalf2x16(s.d).x);
-    scale[0] = both_scales.xx;
-    scale[1] = both_scales.yy;
-    minimum[0] = f16vec2(0.0);
-    minimum[1] = f16vec2(0.0);
-#elif defined(FORMAT_Q4_1) || defined(FORMAT_Q5_1)
-    f16vec2 d = unpackFloat2x16(s.d);
-    scale[0] = d.xx;
-    scale[1] = d.xx;
-    minimum[0] = d.yy;
-    minimum[1] = d.yy;
+    [[unroll]] for (uint i = 0; i < 2; i++) {
+        ivec2 bytes = ivec2(int(raw.small[i] << 24), int(raw.small[i] << 16)) >> 24;
+        s.pair[i] = f16vec2(vec2(bytes) * unpackHalf2x16(raw.d).x);
+    }
 #else
-    scale[0] = both(s.d);
-    scale[1] = scale[0];
-    minimum[0] = f16vec2(0.0);
-    minimum[1] = f16vec2(0.0);
+    s.pair[0] = unpackFloat2x16(raw.d[0]);
+    s.pair[1] = unpackFloat2x16(raw.d[1]);
 #endif
+    return s;
 }
 
-// A pair of quants, given as the bits of `from + q`.
-uint scaled_pair(uint bits, float16_t from, f16vec2 scale, f16vec2 minimum) {
+// A pair of quants of a lane's load `i`, given as the bits of `from + q`; `high` says from which nibbles.
+uint scaled_pair(uint bits, float16_t from, Scales s, uint i, uint high) {
     f16vec2 q = unpackFloat2x16(bits) - from;
-#if defined(FORMAT_Q4_1) || defined(FORMAT_Q5_1) || defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
-    return packFloat2x16(fma(q, scale, minimum));
+#if defined(FORMAT_Q4_1) || defined(FORMAT_Q5_1)
+    return packFloat2x16(fma(q, s.pair[i].xx, s.pair[i].yy));
+#elif defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
+    return packFloat2x16(fma(q, s.pair[high].xx, s.pair[high].yy));
+#elif defined(FORMAT_Q6_K)
+    return packFloat2x16(q * (i == 0 ? s.pair[high].xx : s.pair[high].yy));
 #else
-    return packFloat2x16(q * scale);
+    return packFloat2x16(q * s.pair[i].xx);
 #endif
 }
 
@@ -196,27 +190,23 @@ uvec2 bf16_reordered(uvec2 pairs) {
     return uvec2(packHalf2x16(even), packHalf2x16(odd));
 }
 
-// The halves of the slots FIRST_SLOT and SECOND_SLOT.
-void expand(Raw raw, Scales s, uint chunk, out uvec4 first, out uvec4 second) {
+// The halves of a lane's slots of a slab; the words of the next slab move to the front.
+void expand(inout Raw raw, Scales s, uint lane, out uvec4 first, out uvec4 second) {
 #if defined(FORMAT_F16)
-    first = uvec4(reordered(raw.a.xy), reordered(raw.a.zw));
-    second = uvec4(reordered(raw.b.xy), reordered(raw.b.zw));
+    first = uvec4(reordered(raw.q[0].xy), reordered(raw.q[0].zw));
+    second = uvec4(reordered(raw.q[1].xy), reordered(raw.q[1].zw));
 #elif defined(FORMAT_BF16)
-    first = uvec4(bf16_reordered(raw.a.xy), bf16_reordered(raw.a.zw));
-    second = uvec4(bf16_reordered(raw.b.xy), bf16_reordered(raw.b.zw));
-#else
-    f16vec2 scale[2];
-    f16vec2 minimum[2];
-    step_scales(s, chunk, scale, minimum);
-#if defined(FORMAT_Q8_0)
+    first = uvec4(bf16_reordered(raw.q[0].xy), bf16_reordered(raw.q[0].zw));
+    second = uvec4(bf16_reordered(raw.q[1].xy), bf16_reordered(raw.q[1].zw));
+#elif defined(FORMAT_Q8_0)
     uvec4 q = raw.q ^ 0x80808080u;
     uvec4 even = (q & 0x00FF00FFu) | 0x64006400u;
     uvec4 odd = ((q >> 8) & 0x00FF00FFu) | 0x64006400u;
     [[unroll]] for (uint i = 0; i < 2; i++) {
-        first[2 * i] = scaled_pair(even[i], float16_t(1152.0), scale[0], minimum[0]);
-        first[2 * i + 1] = scaled_pair(odd[i], float16_t(1152.0), scale[0], minimum[0]);
-        second[2 * i] = scaled_pair(even[2 + i], float16_t(1152.0), scale[1], minimum[1]);
-        second[2 * i + 1] = scaled_pair(odd[2 + i], float16_t(1152.0), scale[1], minimum[1]);
+        first[2 * i] = scaled_pair(even[i], float16_t(1152.0), s, 0, 0);
+        first[2 * i + 1] = scaled_pair(odd[i], float16_t(1152.0), s, 0, 0);
+        second[2 * i] = scaled_pair(even[2 + i], float16_t(1152.0), s, 1, 0);
+        second[2 * i + 1] = scaled_pair(odd[2 + i], float16_t(1152.0), s, 1, 0);
     }
 #else
 #if defined(FORMAT_Q4_0)
@@ -228,32 +218,44 @@ void expand(Raw raw, Scales s, uint chunk, out uvec4 first, out uvec4 second) {
 #else
     const float16_t MIDDLE = float16_t(0.0);
 #endif
+    uvec2 low[2];
+    uvec2 high[2];
     [[unroll]] for (uint i = 0; i < 2; i++) {
-        uint q = raw.q[i];
+        uint q = raw.q[i].x;
+        raw.q[i] = raw.q[i].yzwx;
         // Bits above the nibbles: at bit 4 of a half for the low nibble, at bit 8 for the high one.
         uvec4 above = uvec4(0);
 #if defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-        uint low = raw.above >> (4 * i);
-        uint high = low >> 16;
-        low &= 0xFFFFu;
-        low |= low << 14;
-        high |= high << 14;
-        above = uvec4(low << 4, low << 3, high << 8, high << 7) & uvec4(uvec2(0x00100010u), uvec2(0x01000100u));
+        uint low_bits = raw.above[i] & 0xFu;
+        uint high_bits = (raw.above[i] >> 16) & 0xFu;
+        raw.above[i] >>= 4;
+        low_bits |= low_bits << 14;
+        high_bits |= high_bits << 14;
+        above = uvec4(low_bits << 4, low_bits << 3, high_bits << 8, high_bits << 7);
+        above &= uvec4(uvec2(0x00100010u), uvec2(0x01000100u));
 #elif defined(FORMAT_Q5_K)
-        uint bits = raw.above[i] >> (chunk & 6u);
+        uint bits = raw.above[i].x >> (2 * lane);
+        raw.above[i] = raw.above[i].yzwx;
         above = uvec4(bits << 4, bits >> 4, bits << 7, bits >> 1) & uvec4(uvec2(0x00100010u), uvec2(0x01000100u));
 #elif defined(FORMAT_Q6_K)
-        uint bits = raw.above[i] >> (2 * (chunk & 1u));
+        uint bits = raw.above[i].x >> (2 * (lane & 1u));
+        raw.above[i] = raw.above[i].yzwx;
         above = uvec4(bits << 4, bits >> 4, bits << 4, bits >> 4) & uvec4(uvec2(0x00300030u), uvec2(0x03000300u));
 #endif
         uint next = q >> 8;
-        uvec2 low_bits = (uvec2(q, next) & 0x000F000Fu) | above.xy | 0x64006400u;
-        uvec2 high_bits = (uvec2(q, next) & 0x00F000F0u) | above.zw | 0x54005400u;
+        uvec2 low_quants = (uvec2(q, next) & 0x000F000Fu) | above.xy | 0x64006400u;
+        uvec2 high_quants = (uvec2(q, next) & 0x00F000F0u) | above.zw | 0x54005400u;
         [[unroll]] for (uint j = 0; j < 2; j++) {
-            first[2 * i + j] = scaled_pair(low_bits[j], float16_t(1024.0) + MIDDLE, scale[0], minimum[0]);
-            second[2 * i + j] = scaled_pair(high_bits[j], float16_t(64.0) + MIDDLE, scale[1], minimum[1]);
+            low[i][j] = scaled_pair(low_quants[j], float16_t(1024.0) + MIDDLE, s, i, 0);
+            high[i][j] = scaled_pair(high_quants[j], float16_t(64.0) + MIDDLE, s, i, 1);
         }
     }
+#if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K) || defined(FORMAT_Q6_K)
+    first = uvec4(low[0], low[1]);
+    second = uvec4(high[0], high[1]);
+#else
+    first = uvec4(low[0], high[0]);
+    second = uvec4(low[1], high[1]);
 #endif
 #endif
 }

@@ -1,12 +1,14 @@
 #version 460
 // Rows of x as halves for products by matrix instructions. A row is first multiplied by a power of two that
 // brings its largest magnitude to at least 2^14 and below 2^15, because activations pass a half's range; its
-// inverse is kept. The result lies as [chunk of 32 columns, row, 32], of each four columns in the order
-// 0, 2, 1, 3 (see matrix_weights.glsl). A workgroup a row. Grid: x = rows of x.
+// inverse is kept. The result lies as [slab of 64 columns, row, 64], padded with zeros to a multiple of 256
+// columns, in the order that matrix_weights.glsl says. A workgroup a row. Grid: x = rows of x.
 #include "common.glsl"
 
-// True where the columns are no whole number of chunks: x is read one by one, and padded with zeros.
+// True where the columns are no multiple of 4: x is read one by one.
 layout(constant_id = 2) const bool RAGGED = false;
+// Which columns a slab has.
+layout(constant_id = 3) const bool NATURAL = false;
 
 layout(push_constant, scalar) uniform Push {
     uvec2 x;             // f32 [rows, columns]
@@ -16,7 +18,7 @@ layout(push_constant, scalar) uniform Push {
     uint header_word;
     uint max_rows;
     uint columns;
-    uint chunks;
+    uint slabs;          // a multiple of 4
     uint stride;         // rows of x that are stored
 } pc;
 
@@ -32,7 +34,7 @@ vec4 load_x(uint row, uint column) {
         }
         return value;
     }
-    return Vec4s(pc.x).v[(row * pc.columns + column) >> 2];
+    return column < pc.columns ? Vec4s(pc.x).v[(row * pc.columns + column) >> 2] : vec4(0.0);
 }
 
 uvec2 to_halves(vec4 x) {
@@ -46,7 +48,7 @@ void main() {
         return;
     }
     vec4 most = vec4(0.0);
-    for (uint unit = gl_LocalInvocationID.x; unit < pc.chunks * 8; unit += gl_WorkGroupSize.x) {
+    for (uint unit = gl_LocalInvocationID.x; unit * 4 < pc.columns; unit += gl_WorkGroupSize.x) {
         most = max(most, abs(load_x(row, unit * 4)));
     }
     float largest = subgroupMax(max(max(most.x, most.y), max(most.z, most.w)));
@@ -62,10 +64,14 @@ void main() {
     // 2^14 over the power of two below it, where both have an inverse.
     int exponent = clamp(141 - int(floatBitsToUint(largest) >> 23), -126, 126);
     float scale = uintBitsToFloat(uint(127 + exponent) << 23);
-    for (uint unit = gl_LocalInvocationID.x; unit < pc.chunks * 4; unit += gl_WorkGroupSize.x) {
-        uvec2 low = to_halves(load_x(row, unit * 8) * scale);
-        uvec2 high = to_halves(load_x(row, unit * 8 + 4) * scale);
-        QuadsOut(pc.halves).v[((unit / 4) * pc.stride + row) * 4 + unit % 4] = uvec4(low, high);
+    for (uint unit = gl_LocalInvocationID.x; unit < pc.slabs * 8; unit += gl_WorkGroupSize.x) {
+        // Neighbours write a slab's slots side by side, or read what does.
+        uint slab = NATURAL ? unit / 8 : unit / 32 * 4 + unit % 4;
+        uint slot = NATURAL ? unit % 8 : unit / 4 % 8;
+        uint column = NATURAL ? unit * 8 : unit / 4 * 32 + unit % 4 * 4;
+        uvec2 low = to_halves(load_x(row, column) * scale);
+        uvec2 high = to_halves(load_x(row, column + (NATURAL ? 4 : 16)) * scale);
+        QuadsOut(pc.halves).v[(slab * pc.stride + row) * 8 + slot] = uvec4(low, high);
     }
     if (gl_LocalInvocationID.x == 0) {
         Floats(pc.scales).v[row] = uintBitsToFloat(uint(127 - exponent) << 23);

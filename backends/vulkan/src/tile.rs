@@ -8,10 +8,10 @@ use std::{fmt, str::FromStr};
 /// The shape of one matrix instruction: rows of the weight, rows of x, columns.
 pub(crate) type MatrixShape = [u32; 3];
 
-/// Columns of a step.
-const STEP: u32 = 32;
-/// Bytes of a row of a step in shared memory, with its pad.
-const STEP_BYTES: u32 = 80;
+/// Columns of a slab.
+const SLAB: u32 = 64;
+/// Bytes of a row of a slab in shared memory, with its pad.
+const SLAB_BYTES: u32 = 144;
 
 /// Whether kernels use matrix instructions, where a device has them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,27 +45,30 @@ pub enum Share {
         rows: u32,
         /// Rows of x of a part.
         tokens: u32,
-        /// Tiles in shared memory: one, or two for a barrier less.
+        /// Slabs in shared memory: one, or two for a barrier less; 0 for one whose x stays in no register meanwhile.
         buffers: u32,
     },
     /// Each computes all of the tile over some of the columns.
     Columns {
         /// How many subgroups.
         subgroups: u32,
-        /// Steps of 32 columns that one takes at a time: 1, 2, 4 or 8.
-        depth: u32,
+        /// As of [`Share::Parts`], in the shared memory of each.
+        buffers: u32,
     },
 }
 
-const fn parts(rows: u32, tokens: u32, part_rows: u32, part_tokens: u32) -> MatrixTile {
-    MatrixTile { rows, tokens, share: Share::Parts { rows: part_rows, tokens: part_tokens, buffers: 2 } }
+const fn parts(rows: u32, tokens: u32, part_rows: u32, part_tokens: u32, buffers: u32) -> MatrixTile {
+    MatrixTile { rows, tokens, share: Share::Parts { rows: part_rows, tokens: part_tokens, buffers } }
 }
 
 /// The most rows of x for which the subgroups share the columns.
 const FEW_TOKENS: usize = 64;
 
+/// Shared memory that devices with matrix instructions have for a workgroup.
+const SHARED_BYTES: u32 = 48 << 10;
+
 /// Tiles for many rows of x, largest first.
-const LARGE: [MatrixTile; 2] = [parts(128, 128, 64, 32), parts(64, 64, 32, 16)];
+const LARGE: [MatrixTile; 2] = [parts(128, 128, 64, 32, 1), parts(64, 64, 32, 16, 2)];
 
 impl MatrixTile {
     /// The tile for a product of `x_rows` with a weight of `weight_rows`: the largest with which every one of
@@ -76,9 +79,13 @@ impl MatrixTile {
         };
         let tile = if x_rows <= FEW_TOKENS {
             let tokens = x_rows.next_power_of_two().max(16) as u32;
-            // As many steps at a time as 48 KiB of shared memory hold.
-            let of = |rows| MatrixTile { rows, tokens, share: Share::Columns { subgroups: 8, depth: 64 / rows } };
-            [of(64), of(32)].into_iter().find(occupies).unwrap_or(of(16))
+            let of = |rows: u32| {
+                // As many subgroups as 48 KiB of shared memory hold.
+                let most = SHARED_BYTES / ((rows + tokens) * SLAB_BYTES);
+                let subgroups = if most >= 8 { 8 } else { 1 << most.ilog2() };
+                MatrixTile { rows, tokens, share: Share::Columns { subgroups, buffers: 1 } }
+            };
+            if tokens <= 32 && occupies(&of(32)) { of(32) } else { of(16) }
         } else {
             let [.., smallest] = LARGE;
             LARGE.into_iter().find(occupies).unwrap_or(smallest)
@@ -108,11 +115,10 @@ impl MatrixTile {
     pub(crate) fn shared_bytes(&self, [_, n, _]: MatrixShape) -> u32 {
         // What a subgroup lays its sums out in.
         let patch = |rows: u32| n * (rows + 4) * 4;
+        let slab = (self.rows + self.tokens) * SLAB_BYTES;
         match self.share {
-            Share::Parts { rows, buffers, .. } => {
-                (buffers * (self.rows + self.tokens) * STEP_BYTES).max(self.subgroups() * patch(rows))
-            }
-            Share::Columns { subgroups, depth } => subgroups * (depth * self.rows * STEP_BYTES).max(patch(self.rows)),
+            Share::Parts { rows, buffers, .. } => (buffers.max(1) * slab).max(self.subgroups() * patch(rows)),
+            Share::Columns { subgroups, buffers } => subgroups * (buffers.max(1) * slab).max(patch(self.rows)),
         }
     }
 
@@ -133,16 +139,17 @@ impl MatrixTile {
                 whole(rows, tokens)
                     && self.rows.is_multiple_of(rows)
                     && self.tokens.is_multiple_of(tokens)
-                    && (1..=2).contains(&buffers)
+                    && buffers <= 2
             }
-            Share::Columns { subgroups, depth } => {
+            Share::Columns { subgroups, buffers } => {
                 whole(self.rows, self.tokens)
                     && subgroups > 0
-                    && matches!(depth, 1 | 2 | 4 | 8)
-                    && (self.rows * 2).is_multiple_of(subgroup)
+                    && buffers <= 2
+                    && (self.rows * 4).is_multiple_of(subgroup)
+                    && (self.tokens * 8).is_multiple_of(subgroup)
             }
         };
-        if !divides || !STEP.is_multiple_of(k) || k % 8 != 0 {
+        if !divides || !SLAB.is_multiple_of(k) || k % 8 != 0 {
             return Some(format!("tile {self} is not made of matrices of {m}x{n}x{k} and subgroups of {subgroup}"));
         }
         let (lanes, bytes) = (self.subgroups().saturating_mul(subgroup), self.shared_bytes(shape));
@@ -156,14 +163,14 @@ impl MatrixTile {
     }
 }
 
-/// `128x128/64x32`: subgroups by parts, `/1` behind it for one buffer; `32x16*8`: eight subgroups by columns,
-/// `*4` behind it for four steps at a time.
+/// `64x64/32x32`: subgroups by parts, `/2` behind it for two buffers; `32x16*8`: eight subgroups by columns,
+/// `*2` behind it for two buffers.
 impl fmt::Display for MatrixTile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MatrixTile { rows, tokens, share } = self;
         match share {
             Share::Parts { rows: r, tokens: t, buffers } => write!(f, "{rows}x{tokens}/{r}x{t}/{buffers}"),
-            Share::Columns { subgroups, depth } => write!(f, "{rows}x{tokens}*{subgroups}*{depth}"),
+            Share::Columns { subgroups, buffers } => write!(f, "{rows}x{tokens}*{subgroups}*{buffers}"),
         }
     }
 }
@@ -172,8 +179,9 @@ impl FromStr for MatrixTile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<MatrixTile, String> {
-        let fault = || format!("`{text}` is no tile such as 128x128/64x32/2 or 32x16*8*2");
+        let fault = || format!("`{text}` is no tile such as 128x128/64x32/1 or 32x16*4*1");
         let number = |text: &str| text.parse::<u32>().ok().filter(|n| (1..=1024).contains(n)).ok_or_else(fault);
+        let buffers = |rest: &[&str]| rest.first().map_or(Ok(1), |text| text.parse::<u32>().map_err(|_| fault()));
         let pair = |text: &str| -> Result<(u32, u32), String> {
             let (a, b) = text.split_once('x').ok_or_else(fault)?;
             Ok((number(a)?, number(b)?))
@@ -183,12 +191,10 @@ impl FromStr for MatrixTile {
         let (whole, share) = match (by_parts.as_slice(), by_columns.as_slice()) {
             ([whole, part, rest @ ..], _) if rest.len() <= 1 => {
                 let (rows, tokens) = pair(part)?;
-                let buffers = rest.first().map_or(Ok(2), |text| number(text))?;
-                (whole, Share::Parts { rows, tokens, buffers })
+                (whole, Share::Parts { rows, tokens, buffers: buffers(rest)? })
             }
             (_, [whole, subgroups, rest @ ..]) if rest.len() <= 1 => {
-                let depth = rest.first().map_or(Ok(2), |text| number(text))?;
-                (whole, Share::Columns { subgroups: number(subgroups)?, depth })
+                (whole, Share::Columns { subgroups: number(subgroups)?, buffers: buffers(rest)? })
             }
             _ => return Err(fault()),
         };
@@ -211,13 +217,13 @@ mod tests {
     #[test]
     fn the_tile_follows_from_sizes() {
         // A large GPU.
-        check(512, 28672, 132, "128x128/64x32/2");
+        check(512, 28672, 132, "128x128/64x32/1");
         check(512, 1024, 132, "64x64/32x16/2");
-        check(8, 28672, 132, "64x16*8*1");
-        check(33, 4096, 132, "16x64*8*4");
+        check(8, 28672, 132, "32x16*4*1");
+        check(33, 4096, 132, "16x64*4*1");
         // A small one.
-        check(512, 1024, 16, "128x128/64x32/2");
-        check(16, 1024, 16, "64x16*8*1");
+        check(512, 1024, 16, "128x128/64x32/1");
+        check(16, 1024, 16, "32x16*4*1");
     }
 
     #[test]
@@ -237,10 +243,10 @@ mod tests {
 
     #[test]
     fn tiles_are_read_as_they_are_written() {
-        for text in ["128x256/64x64/1", "32x16*8*4"] {
+        for text in ["128x256/64x64/1", "32x16*8*2", "32x16*8*0"] {
             assert_eq!(text.parse::<MatrixTile>().unwrap().to_string(), text);
         }
-        assert_eq!("32x16*8".parse::<MatrixTile>().unwrap().to_string(), "32x16*8*2");
+        assert_eq!("32x16*8".parse::<MatrixTile>().unwrap().to_string(), "32x16*8*1");
         for text in ["", "32x16", "32*8", "0x16*8", "32x16*8*2*2", "99999999x16*8"] {
             assert!(text.parse::<MatrixTile>().is_err(), "{text}");
         }
@@ -251,6 +257,6 @@ mod tests {
         let fault = |text: &str| text.parse::<MatrixTile>().unwrap().fault(SHAPE, 32, 256, 48 << 10);
         assert!(fault("128x128/64x24").is_some_and(|cause| cause.contains("not made of")));
         assert!(fault("256x256/64x64").is_some_and(|cause| cause.contains("512 lanes")));
-        assert!(fault("128x256/64x64/2").is_some_and(|cause| cause.contains("61440 bytes")));
+        assert!(fault("128x256/64x64/1").is_some_and(|cause| cause.contains("55296 bytes")));
     }
 }

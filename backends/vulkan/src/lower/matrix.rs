@@ -10,14 +10,14 @@ use super::{Launch, Lowering, check::range, product::columns, push::Push};
 use crate::{
     tile::{MatrixShape, MatrixTile, Share},
     tuning::Tuning,
-    weight::{CHUNK, chunks, plane_offsets},
+    weight::{chunks, plane_offsets},
 };
 
 /// The most rows of x for which another kernel is faster.
 const FEW_TOKENS: usize = 4;
 
-/// Bytes of a chunk of a row of x.
-const HALVES_BYTES: u64 = 2 * CHUNK as u64;
+/// Columns of a slab of x as halves; a row has a multiple of four.
+const SLAB: usize = 64;
 const SCALE_BYTES: u64 = 4;
 
 /// How the products of an op run.
@@ -28,6 +28,8 @@ struct Plan {
     columns: usize,
     /// Rows of x that are stored: those that tiles read.
     stride: usize,
+    /// Whether slabs have consecutive columns.
+    natural: bool,
 }
 
 /// Where x lies as halves.
@@ -36,6 +38,7 @@ struct HalvedX {
     halves: ByteRange,
     scales: ByteRange,
     stride: usize,
+    natural: bool,
 }
 
 /// The plan of an op with products, if matrix instructions are for it.
@@ -60,13 +63,19 @@ fn plan(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<Plan> {
         |weight_rows| tuning.tile.unwrap_or_else(|| MatrixTile::choose(rows, weight_rows, tuning.compute_units, shape));
     let tiles: Vec<MatrixTile> = weights.iter().map(|weight| choose(weight.rows)).collect();
     let stride = tiles.iter().map(|tile| rows.next_multiple_of(tile.tokens as usize)).max()?;
-    Some(Plan { shape, tiles, columns: weights.first()?.columns, stride })
+    let natural = weights.iter().all(|weight| matches!(weight.dtype, DType::F16 | DType::BF16 | DType::Q8_0));
+    Some(Plan { shape, tiles, columns: weights.first()?.columns, stride, natural })
+}
+
+/// Slabs of a row of x, padded with zeros.
+const fn slabs(columns: usize) -> usize {
+    columns.div_ceil(4 * SLAB) * 4
 }
 
 /// Bytes of x as halves for an op, and of its scales.
 fn bytes_of_x(plan: &Plan) -> Option<(u64, u64)> {
     let stride = plan.stride as u64;
-    let halves = stride.checked_mul(chunks(plan.columns) as u64)?.checked_mul(HALVES_BYTES)?;
+    let halves = stride.checked_mul(slabs(plan.columns) as u64)?.checked_mul(2 * SLAB as u64)?;
     Some((halves, stride.checked_mul(SCALE_BYTES)?))
 }
 
@@ -107,17 +116,18 @@ impl Lowering<'_> {
         let mut push = Push::default();
         push.address(self.input(0)).address(halves.address).address(scales.address).address(self.step());
         push.word(header_word as u32).word(self.word("rows", rows)?).word(self.word("columns", plan.columns)?);
-        push.word(self.word("columns", chunks(plan.columns))?).word(self.word("rows", plan.stride)?);
+        push.word(self.word("columns", slabs(plan.columns))?).word(self.word("rows", plan.stride)?);
         // The kernel counts 16-byte units.
         self.word("16-byte units of x", halves.size_bytes / 16)?;
-        let ragged = u32::from(!plan.columns.is_multiple_of(CHUNK));
+        let ragged = u32::from(!plan.columns.is_multiple_of(4));
+        let order = u32::from(plan.natural);
         let grid = self.fits([self.word("rows", rows)?, 1, 1])?;
-        let mut launch = self.launch(Kernel::XToF16, self.tuning.reduction_lanes(), &[ragged], push, grid);
+        let mut launch = self.launch(Kernel::XToF16, self.tuning.reduction_lanes(), &[ragged, order], push, grid);
         launch.dispatch.reads = self.input_ranges();
         launch.dispatch.reads.push(range(&self.segment.step));
         launch.dispatch.writes = vec![halves, scales];
         out.push(launch);
-        Ok(HalvedX { halves, scales, stride: plan.stride })
+        Ok(HalvedX { halves, scales, stride: plan.stride, natural: plan.natural })
     }
 
     fn matrix_product(
@@ -147,14 +157,11 @@ impl Lowering<'_> {
         push.word(self.word("width", whole)?).word(self.word("width", first)?).float(softcap.unwrap_or(0.0));
 
         let [m, n, k] = shape;
-        let (kernel, own) = match tile.share {
-            Share::Parts { rows, tokens, buffers } => {
-                (Kernel::MatMulMatrix(weight.dtype), vec![m, n, k, tile.rows, tile.tokens, rows, tokens, buffers])
-            }
-            Share::Columns { subgroups, depth } => {
-                (Kernel::MatMulSplit(weight.dtype), vec![m, n, k, tile.rows, tile.tokens, subgroups, depth])
-            }
+        let (kernel, share) = match tile.share {
+            Share::Parts { rows, tokens, buffers } => (Kernel::MatMulMatrix(weight.dtype), vec![rows, tokens, buffers]),
+            Share::Columns { subgroups, buffers } => (Kernel::MatMulSplit(weight.dtype), vec![subgroups, buffers]),
         };
+        let own = [vec![m, n, k, tile.rows, tile.tokens, u32::from(x.natural)], share].concat();
         let across = self.word("grid width", rows.div_ceil(tile.tokens as usize))?;
         let down = self.word("grid height", weight.rows.div_ceil(tile.rows as usize))?;
         let grid = self.fits([across, down, 1])?;
