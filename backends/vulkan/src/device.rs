@@ -430,7 +430,7 @@ impl VulkanDevice {
         let address = scratch.as_ref().map_or(0, |buffer| buffer.memory.address());
         let launches = lower::lower(segment, &self.tuning, &constants, address)?;
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
-        pipelines.prepare(self.target(), &launches)?;
+        pipelines.prepare(self.target(), &launches);
         let mut ready = Vec::with_capacity(launches.len());
         for launch in launches {
             let pipeline = pipelines.get(self.target(), launch.kernel, &launch.constants)?;
