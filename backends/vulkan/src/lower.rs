@@ -108,14 +108,15 @@ pub(crate) fn lower(
     segment.ops.iter().try_for_each(|bound| check::op(segment, bound))?;
     let scratch = product::Scratch::at(scratch, segment, tuning)
         .ok_or(Error::TooLarge { what: "scratch memory", max_bytes: u64::MAX })?;
-    let found = fuse::units(segment, tuning);
-    let mut next = 0;
-    for &unit in &found.units {
+    let (mut next, mut before) = (0, None);
+    for unit in fuse::units(segment, tuning) {
         let Some(bound) = segment.ops.get(next) else { break };
-        let prepared = found.prepared.contains(&next).then_some(match bound.op.kind {
-            OpKind::Down { .. } => scratch.second,
-            _ => scratch.first,
-        });
+        // Gate and up read the first place while they write the second.
+        let prepared = match before.replace(unit) {
+            Some(Unit::GateUp { .. }) => Some(scratch.second),
+            Some(Unit::Norm { quantise: true, .. } | Unit::Attention { quantise: true, .. }) => Some(scratch.first),
+            _ => None,
+        };
         let lowering = Lowering { segment, bound, tuning, constants, scratch, prepared };
         // A bucket without outputs: nothing to compute.
         if lowering.rows().0 > 0 {

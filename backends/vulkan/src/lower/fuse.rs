@@ -54,15 +54,6 @@ impl Unit {
     }
 }
 
-/// What joins, and whose x is there as quants.
-#[derive(Debug, Default)]
-pub(super) struct Units {
-    /// In order; every op is in exactly one.
-    pub(super) units: Vec<Unit>,
-    /// Products whose x the unit before left as quants.
-    pub(super) prepared: Vec<usize>,
-}
-
 /// True if an op multiplies few rows of x, as quants, with weights that are all quantised.
 pub(super) fn multiplies_few(segment: &Segment, tuning: &Tuning, bound: &BoundOp) -> bool {
     let kind = &bound.op.kind;
@@ -86,27 +77,22 @@ fn rows(segment: &Segment, bound: &BoundOp) -> usize {
     }
 }
 
-/// Joins what can be joined. Drivers on the CPU gain nothing by it.
-pub(super) fn units(segment: &Segment, tuning: &Tuning) -> Units {
-    let mut found = Units::default();
+/// Joins what can be joined; every op is in exactly one unit, in order. Drivers on the CPU gain nothing by it.
+pub(super) fn units(segment: &Segment, tuning: &Tuning) -> Vec<Unit> {
+    let mut units = Vec::new();
     let flow = Flow::of(segment);
     let mut index = 0;
     while index < segment.ops.len() {
         let joined = if tuning.software { None } else { join(segment, tuning, &flow, index) };
-        let (unit, prepared) = joined.unwrap_or((Unit::Alone(index), false));
+        let unit = joined.unwrap_or(Unit::Alone(index));
         index += unit.len();
-        found.units.push(unit);
-        if prepared {
-            found.prepared.push(index);
-        }
+        units.push(unit);
     }
-    found
+    units
 }
 
-/// The unit that begins at an op, and whether it prepares the next op's x.
-type Joined = (Unit, bool);
-
-fn join(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Joined> {
+/// The unit that begins at an op.
+fn join(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Unit> {
     match segment.ops[index].op.kind {
         OpKind::RmsNorm { .. } | OpKind::Residual { .. } => norm(segment, tuning, flow, index),
         OpKind::QkNorm { .. } | OpKind::Rope { .. } => rope_append(segment, flow, index),
@@ -116,7 +102,7 @@ fn join(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option
     }
 }
 
-fn norm(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Joined> {
+fn norm(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Unit> {
     let kind = |at: usize| segment.ops.get(at).map(|bound| &bound.op.kind);
     let width = *kind(index)?.input_widths().first()?;
     if !width.is_multiple_of(CHUNK) || tuning.row_lanes(width).is_none() {
@@ -150,10 +136,10 @@ fn norm(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option
     let quantise = normed
         .is_some_and(|norm| takes_quants(segment, tuning, norm + 1) && flow.read_only_by(segment, norm, norm + 1));
     let unit = Unit::Norm { branch_norm, residual, norm: normed, quantise };
-    (unit.len() > 1 || quantise).then_some((unit, quantise))
+    (unit.len() > 1 || quantise).then_some(unit)
 }
 
-fn rope_append(segment: &Segment, flow: &Flow, index: usize) -> Option<Joined> {
+fn rope_append(segment: &Segment, flow: &Flow, index: usize) -> Option<Unit> {
     let kind = |at: usize| segment.ops.get(at).map(|bound| &bound.op.kind);
     let qk_norm = matches!(kind(index), Some(OpKind::QkNorm { .. })).then_some(index);
     let rope = index + usize::from(qk_norm.is_some());
@@ -173,10 +159,10 @@ fn rope_append(segment: &Segment, flow: &Flow, index: usize) -> Option<Joined> {
         a.max(b) >= (a + x.size_bytes()).min(b + y.size_bytes())
     };
     let joined = private && from_norm && from_rope && apart;
-    joined.then_some((Unit::RopeAppend { qk_norm, rope, append }, false))
+    joined.then_some(Unit::RopeAppend { qk_norm, rope, append })
 }
 
-fn attention(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Joined> {
+fn attention(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Unit> {
     let bound = &segment.ops[index];
     let (OpKind::Attention { heads, .. }, Some(kv)) = (&bound.op.kind, &bound.kv) else { return None };
     if flash::tile(segment, bound, tuning).is_some() {
@@ -192,10 +178,10 @@ fn attention(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> O
     let whole_chunks = (shape.heads * heads.head_dim).is_multiple_of(CHUNK);
     let quantise =
         whole_chunks && takes_quants(segment, tuning, index + 1) && flow.read_only_by(segment, index, index + 1);
-    Some((Unit::Attention { attention: index, quantise }, quantise))
+    Some(Unit::Attention { attention: index, quantise })
 }
 
-fn gate_up(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Joined> {
+fn gate_up(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option<Unit> {
     let [gate, up] = segment.ops[index].weights.as_slice() else { return None };
     let activate = segment.ops.get(index + 1)?;
     let joined = gate.dtype == up.dtype
@@ -205,7 +191,7 @@ fn gate_up(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Opt
         && takes_quants(segment, tuning, index + 2)
         && flow.read_only_by(segment, index, index + 1)
         && flow.read_only_by(segment, index + 1, index + 2);
-    joined.then_some((Unit::GateUp { gate_up: index, activate: index + 1 }, true))
+    joined.then_some(Unit::GateUp { gate_up: index, activate: index + 1 })
 }
 
 /// How the split attention is cut.

@@ -279,3 +279,16 @@ fn prompts_attend_by_matrix_instructions() {
     assert_eq!(kernel(65, 2, DType::F32, Matrices::Auto), Kernel::Attention(DType::F32));
     assert_eq!(kernel(65, 2, DType::F16, Matrices::Never), Kernel::Attention(DType::F16));
 }
+
+#[test]
+fn a_product_reads_its_x_where_the_unit_before_left_it() {
+    let segment = segment(2, |space, bucket| {
+        let x = space.slice(4 * 64 * 2);
+        let norm = space.op(OpKind::RmsNorm { width: 64, eps: 1e-6, weight_offset: 0.0 }, vec![x], bucket, None);
+        let down = space.op(OpKind::Down { ff: 64, width: 64 }, vec![norm.output.clone().unwrap()], bucket, None);
+        vec![BoundOp { internal: true, ..norm }, down]
+    });
+    let launches = launches(&segment, Kernels::Gpu);
+    let [norm, down] = launches.as_slice() else { panic!("{launches:?}") };
+    assert!(norm.dispatch.writes.iter().all(|range| down.dispatch.reads.contains(range)));
+}
