@@ -101,4 +101,20 @@ float workgroup_sum(float x) {
     }
     return sum;
 }
+
+// The largest `x` of the workgroup, likewise.
+float workgroup_max(float x) {
+    float largest = subgroupMax(x);
+    if (gl_WorkGroupSize.x > SUBGROUP) {
+        if (subgroupElect()) {
+            subgroup_sums[gl_SubgroupID] = largest;
+        }
+        barrier();
+        for (uint i = 0; i < gl_NumSubgroups; i++) {
+            largest = max(largest, subgroup_sums[i]);
+        }
+        barrier();
+    }
+    return largest;
+}
 #endif

@@ -1,6 +1,5 @@
 // What the products by matrix instructions share: y = x Wt (+ bias) with both factors as halves and sums
-// in f32. x comes from `x_to_f16`: in slabs of 64 columns, [slab, row of x, 64], times a power of two for
-// each row that keeps it in range; the result is divided by it.
+// in f32. How x lies, halves.glsl says: times a power of two for each row, by which the result is divided.
 #include "common.glsl"
 #extension GL_KHR_cooperative_matrix : require
 #extension GL_KHR_memory_scope_semantics : require

@@ -1,10 +1,10 @@
 #version 460
 // What stands between two products of a layer, a branch joins the residual stream, by way
-// of its own norm where the model has one, and the stream is normed and quantised (quants.glsl) for the
-// next product:
+// of its own norm where the model has one, and the stream is normed and made quants (quants.glsl) or halves
+// (halves.glsl) for the next product:
 //
 //   stream = x + branch            or  x + norm(branch; branch_weight)       (ADD, NORM_BRANCH)
-//   y = norm(stream; weight)                                                 (NORM; as quants: QUANTISE)
+//   y = norm(stream; weight)                                                 (NORM)
 //
 // where norm(v; w) = v / sqrt(mean(v^2) + eps) * (w + offset). A workgroup a row, which it keeps in
 // registers, so that the stream may lie where x or the branch do. Grid: x = rows.
@@ -17,7 +17,13 @@ layout(constant_id = 2) const uint PER_LANE = 2;   // vec4s of a row that a lane
 layout(constant_id = 3) const bool ADD = true;
 layout(constant_id = 4) const bool NORM_BRANCH = false;
 layout(constant_id = 5) const bool NORM = true;
-layout(constant_id = 6) const bool QUANTISE = true;
+// What y is.
+layout(constant_id = 6) const uint LEAVES = 1;
+layout(constant_id = 7) const bool NATURAL = false;
+
+const uint FLOATS = 0;
+const uint QUANTS = 1;
+const uint HALVES = 2;
 
 layout(push_constant, scalar) uniform Push {
     uvec2 x;
@@ -25,8 +31,8 @@ layout(push_constant, scalar) uniform Push {
     uvec2 branch_weight;
     uvec2 stream;
     uvec2 weight;
-    uvec2 y;             // f32, or quants
-    uvec2 scales;
+    uvec2 y;
+    uvec2 scales;        // of quants and halves
     uvec2 step_address;
     uint header_word;
     uint max_rows;
@@ -35,8 +41,11 @@ layout(push_constant, scalar) uniform Push {
     float branch_offset;
     float eps;
     float offset;
+    uint stride;         // rows of halves that are stored
     Chain chain;
 } pc;
+
+#include "halves.glsl"
 
 layout(buffer_reference, scalar, buffer_reference_align = 16) writeonly buffer Vec4sOut { vec4 v[]; };
 
@@ -110,16 +119,34 @@ void main() {
         return;
     }
     float scale = 1.0 / sqrt(mean_square(v) + pc.eps);
+    float largest_of_lane = 0.0;
     [[unroll]] for (uint i = 0; i < PER_LANE; i++) {
         uint q = i * gl_WorkGroupSize.x + lane;
         v[i] *= scale * (weight[i] + pc.offset);
-        if (QUANTISE) {
+        largest_of_lane = max(largest_of_lane, largest4(v[i]));
+        if (LEAVES == QUANTS) {
             largest_of[q] = largest4(v[i]);
-        } else if (q < quads) {
+        } else if (LEAVES == FLOATS && q < quads) {
             Vec4sOut(pc.y).v[row * quads + q] = v[i];
         }
     }
-    if (!QUANTISE) {
+    if (LEAVES == HALVES) {
+        int exponent = exponent_for(workgroup_max(largest_of_lane));
+        [[unroll]] for (uint i = 0; i < PER_LANE; i++) {
+            uint q = i * gl_WorkGroupSize.x + lane;
+            if (q < quads) {
+                uvec2 halves = to_halves(v[i] * power_of_two(exponent));
+                WordPairsOut(pc.y).v[place_of_quad(pc.stride, row, q)] = halves;
+            }
+        }
+        for (uint q = quads + lane; q < (quads + 63) / 64 * 64; q += gl_WorkGroupSize.x) {
+            WordPairsOut(pc.y).v[place_of_quad(pc.stride, row, q)] = uvec2(0);
+        }
+        if (lane == 0) {
+            Floats(pc.scales).v[row] = power_of_two(-exponent);
+        }
+    }
+    if (LEAVES != QUANTS) {
         chain_arrive(pc.chain);
         return;
     }

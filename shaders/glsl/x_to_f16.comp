@@ -1,19 +1,22 @@
 #version 460
-// Rows of x as halves for products by matrix instructions. A row is first multiplied by a power of two that
-// brings its largest magnitude to at least 2^14 and below 2^15, because activations pass a half's range; its
-// inverse is kept. The result lies as [slab of 64 columns, row, 64], padded with zeros to a multiple of 256
-// columns, in the order that matrix_weights.glsl says. A workgroup a row. Grid: x = rows of x.
+// Rows of x as halves (halves.glsl), or what an activation makes of rows of [gate | up]. A workgroup a row, which
+// it keeps in registers. Grid: x = rows of x.
+#define WORKGROUP_SUM
 #include "common.glsl"
+#include "activation.glsl"
 
 // True where the columns are no multiple of 4: x is read one by one.
 layout(constant_id = 2) const bool RAGGED = false;
-// Which columns a slab has.
 layout(constant_id = 3) const bool NATURAL = false;
+// Slots that an invocation holds.
+layout(constant_id = 4) const uint HELD = 2;
+layout(constant_id = 5) const bool ACTIVATE = false;
+layout(constant_id = 6) const bool GELU = false;
 
 layout(push_constant, scalar) uniform Push {
-    uvec2 x;             // f32 [rows, columns]
+    uvec2 x;             // f32 [rows, columns], or [rows, 2, columns]
     uvec2 halves;
-    uvec2 scales;
+    uvec2 scales;        // one over the power of two
     uvec2 step_address;
     uint header_word;
     uint max_rows;
@@ -22,23 +25,32 @@ layout(push_constant, scalar) uniform Push {
     uint stride;         // rows of x that are stored
 } pc;
 
-shared float largest_of[256];
+#include "halves.glsl"
 
-vec4 load_x(uint row, uint column) {
+// Four columns of a row of floats that starts at `row0`; zeros behind its end.
+vec4 load4(uint row0, uint column) {
+    vec4 value = vec4(0.0);
     if (RAGGED) {
-        vec4 value = vec4(0.0);
         [[unroll]] for (uint i = 0; i < 4; i++) {
             if (column + i < pc.columns) {
-                value[i] = Floats(pc.x).v[row * pc.columns + column + i];
+                value[i] = Floats(pc.x).v[row0 + column + i];
             }
         }
         return value;
     }
-    return column < pc.columns ? Vec4s(pc.x).v[(row * pc.columns + column) >> 2] : vec4(0.0);
+    return column < pc.columns ? Vec4s(pc.x).v[(row0 + column) >> 2] : value;
 }
 
-uvec2 to_halves(vec4 x) {
-    return uvec2(packHalf2x16(x.xz), packHalf2x16(x.yw));
+vec4 load_x(uint row, uint column) {
+    if (!ACTIVATE) {
+        return load4(row * pc.columns, column);
+    }
+    vec4 value = load4((row * 2 + 1) * pc.columns, column);
+    vec4 gate = load4(row * 2 * pc.columns, column);
+    [[unroll]] for (uint i = 0; i < 4; i++) {
+        value[i] *= activated(gate[i], GELU);
+    }
+    return value;
 }
 
 void main() {
@@ -47,33 +59,30 @@ void main() {
     if (row >= n) {
         return;
     }
-    vec4 most = vec4(0.0);
-    for (uint unit = gl_LocalInvocationID.x; unit * 4 < pc.columns; unit += gl_WorkGroupSize.x) {
-        most = max(most, abs(load_x(row, unit * 4)));
-    }
-    float largest = subgroupMax(max(max(most.x, most.y), max(most.z, most.w)));
-    if (gl_WorkGroupSize.x > SUBGROUP) {
-        if (subgroupElect()) {
-            largest_of[gl_SubgroupID] = largest;
-        }
-        barrier();
-        for (uint i = 0; i < gl_NumSubgroups; i++) {
-            largest = max(largest, largest_of[i]);
-        }
-    }
-    // 2^14 over the power of two below it, where both have an inverse.
-    int exponent = clamp(141 - int(floatBitsToUint(largest) >> 23), -126, 126);
-    float scale = uintBitsToFloat(uint(127 + exponent) << 23);
-    for (uint unit = gl_LocalInvocationID.x; unit < pc.slabs * 8; unit += gl_WorkGroupSize.x) {
-        // Neighbours write a slab's slots side by side, or read what does.
-        uint slab = NATURAL ? unit / 8 : unit / 32 * 4 + unit % 4;
-        uint slot = NATURAL ? unit % 8 : unit / 4 % 8;
+    vec4 low[HELD];
+    vec4 high[HELD];
+    float largest = 0.0;
+    // Neighbours write a slab's slots side by side, or read what does.
+    [[unroll]] for (uint i = 0; i < HELD; i++) {
+        uint unit = gl_LocalInvocationID.x + i * gl_WorkGroupSize.x;
         uint column = NATURAL ? unit * 8 : unit / 4 * 32 + unit % 4 * 4;
-        uvec2 low = to_halves(load_x(row, column) * scale);
-        uvec2 high = to_halves(load_x(row, column + (NATURAL ? 4 : 16)) * scale);
-        QuadsOut(pc.halves).v[(slab * pc.stride + row) * 8 + slot] = uvec4(low, high);
+        low[i] = load_x(row, column);
+        high[i] = load_x(row, column + (NATURAL ? 4 : 16));
+        vec4 most = max(abs(low[i]), abs(high[i]));
+        largest = max(largest, max(max(most.x, most.y), max(most.z, most.w)));
+    }
+    int exponent = exponent_for(workgroup_max(largest));
+    float scale = power_of_two(exponent);
+    [[unroll]] for (uint i = 0; i < HELD; i++) {
+        uint unit = gl_LocalInvocationID.x + i * gl_WorkGroupSize.x;
+        if (unit < pc.slabs * 8) {
+            uint slab = NATURAL ? unit / 8 : unit / 32 * 4 + unit % 4;
+            uint slot = NATURAL ? unit % 8 : unit / 4 % 8;
+            uvec4 halves = uvec4(to_halves(low[i] * scale), to_halves(high[i] * scale));
+            QuadsOut(pc.halves).v[place_of_slot(pc.stride, slab, row, slot)] = halves;
+        }
     }
     if (gl_LocalInvocationID.x == 0) {
-        Floats(pc.scales).v[row] = uintBitsToFloat(uint(127 - exponent) << 23);
+        Floats(pc.scales).v[row] = power_of_two(-exponent);
     }
 }

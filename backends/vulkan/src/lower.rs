@@ -38,7 +38,7 @@ use crate::{
     tuning::Tuning,
     weight::{CHUNK, chunks, plane_offsets},
 };
-use fuse::Unit;
+use fuse::{Leaves, Unit};
 use push::Push;
 
 /// Words of the step header.
@@ -114,7 +114,11 @@ pub(crate) fn lower(
         // Gate and up read the first place while they write the second.
         let prepared = match before.replace(unit) {
             Some(Unit::GateUp { .. }) => Some(scratch.second),
-            Some(Unit::Norm { quantise: true, .. } | Unit::Attention { quantise: true, .. }) => Some(scratch.first),
+            Some(
+                Unit::Norm { leaves: Leaves::Quants | Leaves::Halves, .. }
+                | Unit::Attention { quantise: true, .. }
+                | Unit::Activate(_),
+            ) => Some(scratch.first),
             _ => None,
         };
         let lowering = Lowering { segment, bound, tuning, constants, scratch, prepared };
@@ -138,7 +142,7 @@ struct Lowering<'a> {
     tuning: &'a Tuning,
     constants: &'a [(Arc<[f32]>, u64)],
     scratch: product::Scratch,
-    /// Where x of a product lies as quants, if the launch before left it so.
+    /// Where x of a product lies as quants or halves, if the launch before left it so.
     prepared: Option<u64>,
 }
 

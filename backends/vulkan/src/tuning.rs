@@ -140,6 +140,13 @@ impl Tuning {
         (per_lane <= MOST_PER_LANE && shared <= self.max_shared_bytes).then_some(lanes)
     }
 
+    /// Lanes of a workgroup that holds so many units in registers, and how many each lane holds.
+    pub(crate) fn holding(&self, units: u32) -> (u32, u32) {
+        let most = (self.max_lanes / self.subgroup).min(self.max_subgroups).max(1) * self.subgroup;
+        let lanes = units.next_multiple_of(self.subgroup).min(most);
+        (lanes, units.div_ceil(lanes))
+    }
+
     /// Lanes of a workgroup of the split attention: as many subgroups as shared memory holds partial results of,
     /// each of `part` f32, beside `whole` of the result. `None` if not even one fits.
     pub(crate) fn split_lanes(&self, part: usize, whole: usize) -> Option<u32> {

@@ -3,14 +3,14 @@
 //! What a decode step spends beside its weights are launches that wait for each other. So the ops between
 //! two products join: a branch, its norm, the residual and the next norm; the norms of q and k, the rotary
 //! embedding and the store in the cache; gate, up and the activation. Where a product with quantised
-//! weights follows, they leave its x as quants, and the value itself is never written. That is allowed only
-//! for values that nobody else reads ([`biga_hal::BoundOp::internal`]).
+//! weights follows, they leave its x as quants, or as halves for matrix instructions, and the value itself is never
+//! written. That is allowed only for values that nobody else reads ([`biga_hal::BoundOp::internal`]).
 
 use std::collections::HashMap;
 
 use biga_hal::{BoundOp, DType, OpKind, Rows, Segment, WeightRole};
 
-use super::{flash, product::MATVEC_TOKENS};
+use super::{flash, matrix, product::MATVEC_TOKENS};
 use crate::{
     tuning::Tuning,
     weight::{CHUNK, chunks},
@@ -24,13 +24,13 @@ const SPLIT_TOKENS: usize = 64;
 pub(super) enum Unit {
     /// An op by itself.
     Alone(usize),
-    /// A branch joins the stream, which is normed. At least two of the three, or the norm with its quants.
+    /// A branch joins the stream, which is normed. At least two of the three, or the norm with its quants or halves.
     Norm {
         branch_norm: Option<usize>,
         residual: Option<usize>,
         norm: Option<usize>,
-        /// True if the norm's result is wanted as quants.
-        quantise: bool,
+        /// How the norm's result is wanted.
+        leaves: Leaves,
     },
     /// From the qkv row to q and the cache.
     RopeAppend { qk_norm: Option<usize>, rope: usize, append: usize },
@@ -38,13 +38,26 @@ pub(super) enum Unit {
     Attention { attention: usize, quantise: bool },
     /// Gate, up and activation, as quants.
     GateUp { gate_up: usize, activate: usize },
+    /// An activation, as halves.
+    Activate(usize),
+}
+
+/// What a product finds its x as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// The value itself.
+    Floats,
+    /// See `quants.glsl`.
+    Quants,
+    /// See `halves.glsl`.
+    Halves,
 }
 
 impl Unit {
     /// How many ops it is.
     pub(super) fn len(&self) -> usize {
         match *self {
-            Unit::Alone(_) | Unit::Attention { .. } => 1,
+            Unit::Alone(_) | Unit::Attention { .. } | Unit::Activate(_) => 1,
             Unit::GateUp { .. } => 2,
             Unit::RopeAppend { qk_norm, .. } => 2 + usize::from(qk_norm.is_some()),
             Unit::Norm { branch_norm, residual, norm, .. } => {
@@ -98,6 +111,10 @@ fn join(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option
         OpKind::QkNorm { .. } | OpKind::Rope { .. } => rope_append(segment, flow, index),
         OpKind::Attention { .. } => attention(segment, tuning, flow, index),
         OpKind::GateUp { .. } => gate_up(segment, tuning, flow, index),
+        OpKind::Activate { .. } => {
+            let joined = matrix::multiplies(segment, tuning, index + 1) && flow.read_only_by(segment, index, index + 1);
+            joined.then_some(Unit::Activate(index))
+        }
         _ => None,
     }
 }
@@ -133,10 +150,13 @@ fn norm(segment: &Segment, tuning: &Tuning, flow: &Flow, index: usize) -> Option
     if clash {
         return None;
     }
-    let quantise = normed
-        .is_some_and(|norm| takes_quants(segment, tuning, norm + 1) && flow.read_only_by(segment, norm, norm + 1));
-    let unit = Unit::Norm { branch_norm, residual, norm: normed, quantise };
-    (unit.len() > 1 || quantise).then_some(unit)
+    let leaves = match normed.filter(|&norm| flow.read_only_by(segment, norm, norm + 1)) {
+        Some(norm) if takes_quants(segment, tuning, norm + 1) => Leaves::Quants,
+        Some(norm) if matrix::multiplies(segment, tuning, norm + 1) => Leaves::Halves,
+        _ => Leaves::Floats,
+    };
+    let unit = Unit::Norm { branch_norm, residual, norm: normed, leaves };
+    (unit.len() > 1 || leaves != Leaves::Floats).then_some(unit)
 }
 
 fn rope_append(segment: &Segment, flow: &Flow, index: usize) -> Option<Unit> {

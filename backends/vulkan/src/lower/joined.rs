@@ -6,7 +6,7 @@ use biga_shaders::Kernel;
 use super::{
     Launch, Lowering,
     check::{range, value_range},
-    fuse::{AttentionShape, Unit},
+    fuse::{AttentionShape, Leaves, Unit},
     product::QuantisedX,
     push::Push,
 };
@@ -20,7 +20,7 @@ const GATE_UP_COLUMNS: u32 = 2;
 
 impl Lowering<'_> {
     /// The same segment, another op.
-    fn of(&self, op: usize) -> Lowering<'_> {
+    pub(super) fn of(&self, op: usize) -> Lowering<'_> {
         Lowering { bound: &self.segment.ops[op], ..*self }
     }
 
@@ -32,9 +32,8 @@ impl Lowering<'_> {
     /// The launch of a unit of several ops. `self` is at its first.
     pub(super) fn joined(&self, unit: Unit) -> Result<Launch> {
         match unit {
-            Unit::Norm { branch_norm, residual, norm, quantise } => {
-                self.row_norm(branch_norm, residual, norm, quantise)
-            }
+            Unit::Norm { branch_norm, residual, norm, leaves } => self.row_norm(branch_norm, residual, norm, leaves),
+            Unit::Activate(activate) => self.activate_to_halves(activate),
             Unit::RopeAppend { qk_norm, rope, append } => self.rope_append(qk_norm, rope, append),
             Unit::Attention { quantise, attention } => self.attention_split(attention, quantise),
             Unit::GateUp { activate, .. } => self.gate_up(activate),
@@ -47,7 +46,7 @@ impl Lowering<'_> {
         branch_norm: Option<usize>,
         residual: Option<usize>,
         norm: Option<usize>,
-        quantise: bool,
+        leaves: Leaves,
     ) -> Result<Launch> {
         let (rows, header_word) = self.rows();
         let width = self.bound.op.kind.input_widths().first().copied().unwrap_or(0);
@@ -81,28 +80,40 @@ impl Lowering<'_> {
             }
         };
         let chunks = (rows * chunks(width)) as u64;
-        let (quants, scales) = match norm.map(|op| self.of(op)) {
-            Some(_) if quantise => {
+        let (mut stride, mut natural) = (0, false);
+        let (y, scales) = match norm.map(|op| (op, self.of(op))) {
+            Some(_) if leaves == Leaves::Quants => {
                 let x = QuantisedX::at(self.scratch.first, chunks);
                 writes.extend([x.quants, x.scales]);
                 (x.quants.address, x.scales.address)
             }
-            Some(of) => {
+            Some((norm, of)) if leaves == Leaves::Halves => {
+                let x = of.of(norm + 1).halved_x()?;
+                writes.extend([x.halves, x.scales]);
+                (stride, natural) = (x.stride, x.natural);
+                (x.halves.address, x.scales.address)
+            }
+            Some((_, of)) => {
                 writes.extend(of.output_range());
                 (of.output()?, 0)
             }
             None => (0, 0),
         };
         let mut push = Push::default();
-        for address in [x, branch, branch_weight, stream, weight, quants, scales, self.step()] {
+        for address in [x, branch, branch_weight, stream, weight, y, scales, self.step()] {
             push.address(address);
         }
         push.word(header_word as u32).word(self.word("rows", rows)?).word(self.word("width", width)?);
-        push.float(branch_eps).float(branch_offset).float(eps).float(offset);
+        push.float(branch_eps).float(branch_offset).float(eps).float(offset).word(self.word("rows", stride)?);
         let per_lane = self.word("width", (width / 4).div_ceil(lanes as usize))?;
         let flag = |on: bool| u32::from(on);
-        let own =
-            [per_lane, flag(residual.is_some()), flag(branch_norm.is_some()), flag(norm.is_some()), flag(quantise)];
+        let leaves = match leaves {
+            Leaves::Floats => 0,
+            Leaves::Quants => 1,
+            Leaves::Halves => 2,
+        };
+        let joins = [residual, branch_norm, norm].map(|op| flag(op.is_some()));
+        let own = [&[per_lane], &joins[..], &[leaves, flag(natural)]].concat();
         let grid = self.fits([self.word("rows", rows)?, 1, 1])?;
         let mut launch = self.launch(Kernel::RowNorm, lanes, &own, push, grid);
         (launch.dispatch.reads, launch.dispatch.writes) = (reads, writes);

@@ -1,9 +1,9 @@
 //! Products with many rows of x by matrix instructions.
 //!
-//! A launch before the products of an op writes x as halves to the device's scratch memory, with a power of
-//! two for each row.
+//! The launch before the products of an op leaves x as halves in the device's scratch memory, with a power of two for
+//! each row: a norm or an activation does so itself, behind others it is a launch of its own.
 
-use biga_hal::{BoundOp, ByteRange, DType, OpKind, Result, Rows, Segment};
+use biga_hal::{Activation, BoundOp, ByteRange, DType, OpKind, Result, Rows, Segment};
 use biga_shaders::Kernel;
 
 use super::{Launch, Lowering, check::range, product::columns, push::Push};
@@ -34,11 +34,14 @@ struct Plan {
 
 /// Where x lies as halves.
 #[derive(Clone, Copy)]
-struct HalvedX {
-    halves: ByteRange,
-    scales: ByteRange,
-    stride: usize,
-    natural: bool,
+pub(super) struct HalvedX {
+    pub(super) halves: ByteRange,
+    pub(super) scales: ByteRange,
+    columns: usize,
+    /// Rows that are stored.
+    pub(super) stride: usize,
+    /// Whether slabs have consecutive columns.
+    pub(super) natural: bool,
 }
 
 /// The plan of an op with products, if matrix instructions are for it.
@@ -65,6 +68,11 @@ fn plan(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<Plan> {
     let stride = tiles.iter().map(|tile| rows.next_multiple_of(tile.tokens as usize)).max()?;
     let natural = weights.iter().all(|weight| matches!(weight.dtype, DType::F16 | DType::BF16 | DType::Q8_0));
     Some(Plan { shape, tiles, columns: weights.first()?.columns, stride, natural })
+}
+
+/// True if the products of an op run by matrix instructions.
+pub(super) fn multiplies(segment: &Segment, tuning: &Tuning, index: usize) -> bool {
+    segment.ops.get(index).is_some_and(|bound| plan(segment, bound, tuning).is_some())
 }
 
 /// Slabs of a row of x, padded with zeros.
@@ -95,7 +103,10 @@ impl Lowering<'_> {
         softcap: Option<f32>,
     ) -> Result<bool> {
         let Some(plan) = plan(self.segment, self.bound, self.tuning) else { return Ok(false) };
-        let x = self.halve(out, &plan)?;
+        let x = self.halved_x()?;
+        if self.prepared.is_none() {
+            out.push(self.halve(x, None)?);
+        }
         let whole: usize = widths.iter().sum();
         let mut first = 0;
         for (i, (&width, &tile)) in widths.iter().zip(&plan.tiles).enumerate() {
@@ -106,28 +117,44 @@ impl Lowering<'_> {
         Ok(true)
     }
 
-    /// x as halves, in scratch.
-    fn halve(&self, out: &mut Vec<Launch>, plan: &Plan) -> Result<HalvedX> {
-        let (rows, header_word) = self.rows();
+    /// Where x of the op lies as halves, in scratch.
+    pub(super) fn halved_x(&self) -> Result<HalvedX> {
+        let plan = plan(self.segment, self.bound, self.tuning).ok_or_else(|| self.invalid("no x as halves"))?;
         let (halves, scales) =
-            bytes_of_x(plan).ok_or_else(|| self.invalid("its rows of x are more than addresses count"))?;
+            bytes_of_x(&plan).ok_or_else(|| self.invalid("its rows of x are more than addresses count"))?;
+        // The kernels count 16-byte units.
+        self.word("16-byte units of x", halves / 16)?;
         let halves = ByteRange { address: self.scratch.first, size_bytes: halves };
         let scales = ByteRange { address: self.scratch.first + halves.size_bytes, size_bytes: scales };
+        Ok(HalvedX { halves, scales, columns: plan.columns, stride: plan.stride, natural: plan.natural })
+    }
+
+    /// Makes halves of the op's first input, `x`, or of what an activation makes of that.
+    fn halve(&self, x: HalvedX, activation: Option<Activation>) -> Result<Launch> {
+        let (rows, header_word) = self.rows();
+        let slabs = self.word("columns", slabs(x.columns))?;
         let mut push = Push::default();
-        push.address(self.input(0)).address(halves.address).address(scales.address).address(self.step());
-        push.word(header_word as u32).word(self.word("rows", rows)?).word(self.word("columns", plan.columns)?);
-        push.word(self.word("columns", slabs(plan.columns))?).word(self.word("rows", plan.stride)?);
-        // The kernel counts 16-byte units.
-        self.word("16-byte units of x", halves.size_bytes / 16)?;
-        let ragged = u32::from(!plan.columns.is_multiple_of(4));
-        let order = u32::from(plan.natural);
+        push.address(self.input(0)).address(x.halves.address).address(x.scales.address).address(self.step());
+        push.word(header_word as u32).word(self.word("rows", rows)?).word(self.word("columns", x.columns)?);
+        push.word(slabs).word(self.word("rows", x.stride)?);
+        let (lanes, held) = self.tuning.holding(slabs * (SLAB / 8) as u32);
+        let ragged = u32::from(!x.columns.is_multiple_of(4));
+        let gelu = u32::from(activation == Some(Activation::GeluTanh));
+        let own = [ragged, u32::from(x.natural), held, u32::from(activation.is_some()), gelu];
         let grid = self.fits([self.word("rows", rows)?, 1, 1])?;
-        let mut launch = self.launch(Kernel::XToF16, self.tuning.reduction_lanes(), &[ragged, order], push, grid);
+        let mut launch = self.launch(Kernel::XToF16, lanes, &own, push, grid);
         launch.dispatch.reads = self.input_ranges();
         launch.dispatch.reads.push(range(&self.segment.step));
-        launch.dispatch.writes = vec![halves, scales];
-        out.push(launch);
-        Ok(HalvedX { halves, scales, stride: plan.stride, natural: plan.natural })
+        launch.dispatch.writes = vec![x.halves, x.scales];
+        Ok(launch)
+    }
+
+    /// The launch of an activation whose result is x of the op after it.
+    pub(super) fn activate_to_halves(&self, activate: usize) -> Result<Launch> {
+        let OpKind::Activate { activation, .. } = self.bound.op.kind else {
+            return Err(self.invalid("no activation"));
+        };
+        self.halve(self.of(activate + 1).halved_x()?, Some(activation))
     }
 
     fn matrix_product(

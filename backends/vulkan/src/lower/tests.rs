@@ -250,6 +250,17 @@ fn a_layer_of_few_tokens_is_eight_launches() {
 }
 
 #[test]
+fn a_layer_by_matrix_instructions_makes_halves_where_values_arise() {
+    let found = sources(&segment(16, |space, bucket| layer(space, bucket, true)), Kernels::Gpu);
+    let split = "matmul_split";
+    assert_eq!(found[..3], ["x_to_f16", split, "row_norm"]);
+    assert_eq!(found[3..10], [split, split, split, "rope_append", "attention_matrix", "x_to_f16", split]);
+    // The activation is part of what makes its halves.
+    assert_eq!(found[10..15], ["row_norm", split, split, "x_to_f16", split]);
+    assert_eq!(found[15..], ["row_norm", split, split, split]);
+}
+
+#[test]
 fn values_that_others_read_are_written() {
     let found = sources(&segment(2, |space, bucket| layer(space, bucket, false)), Kernels::Gpu);
     assert!(!found.contains(&"gate_up") && !found.contains(&"rope_append"), "{found:?}");
