@@ -4,7 +4,11 @@
 //! The host stays ahead with what only it knows, the KV blocks, and behind with what it alone can judge: whether
 //! a token ends the text. Steps that ran beyond the end are taken back.
 
-use std::{fmt, ops::ControlFlow};
+use std::{
+    fmt,
+    ops::ControlFlow,
+    time::{Duration, Instant},
+};
 
 use biga_hal::{DeviceId, FencePoint, STEP_TIMEOUT, SampleResult, SampleRow};
 
@@ -56,8 +60,44 @@ impl InFlight {
         self.n_submitted - self.n_taken
     }
 
-    fn oldest(&self) -> Option<&FencePoint> {
-        self.points[self.n_taken % MAX_IN_FLIGHT].as_ref().filter(|_| self.len() > 0)
+    /// The `n`-th oldest of those not taken yet.
+    fn nth(&self, n: usize) -> Option<&FencePoint> {
+        self.points[(self.n_taken + n) % MAX_IN_FLIGHT].as_ref().filter(|_| n < self.len())
+    }
+}
+
+/// How many steps the host sleeps through. To wake costs it more than all else that it does for a step, and
+/// nobody sees whether tokens come one by one or a few together, if they come within [`Pace::UNSEEN`].
+struct Pace {
+    woken: Instant,
+    /// Steps taken since.
+    n_taken: usize,
+    /// Of one step, as measured last.
+    step: Duration,
+}
+
+impl Pace {
+    /// A frame of a display.
+    const UNSEEN: Duration = Duration::from_millis(16);
+
+    fn new() -> Pace {
+        Pace { woken: Instant::now(), n_taken: 0, step: Pace::UNSEEN }
+    }
+
+    /// Sleeps until the oldest step has ended, or a few more; one that is in flight behind them keeps the
+    /// device busy when the host wakes.
+    fn sleep(&mut self, flight: &InFlight) -> Result<()> {
+        let unseen = (Pace::UNSEEN.as_nanos() / self.step.as_nanos().max(1)).max(1);
+        let most = flight.len().min(MAX_IN_FLIGHT - 1);
+        let n = usize::try_from(unseen).map_or(most, |unseen| unseen.min(most));
+        if let Some(point) = flight.nth(n.saturating_sub(1)) {
+            point.wait(STEP_TIMEOUT)?;
+        }
+        if self.n_taken > 0 {
+            self.step = self.woken.elapsed() / u32::try_from(self.n_taken).unwrap_or(1);
+        }
+        (self.woken, self.n_taken) = (Instant::now(), 0);
+        Ok(())
     }
 }
 
@@ -153,14 +193,19 @@ impl Engine {
         flight: &mut InFlight,
         on_tokens: &mut dyn FnMut(&[u32]) -> ControlFlow<()>,
     ) -> Result<()> {
+        let mut pace = Pace::new();
         while flight.n_taken < decode.n_steps {
             let more = flight.n_submitted < decode.n_steps && flight.len() < MAX_IN_FLIGHT;
-            let due = match flight.oldest() {
-                Some(oldest) => !more || oldest.timeline.value()? >= oldest.value,
+            let ended = match flight.nth(0) {
+                Some(oldest) => oldest.timeline.value()? >= oldest.value,
                 None => false,
             };
-            if due {
+            if ended || !more {
+                if !ended {
+                    pace.sleep(flight)?;
+                }
                 self.take(decode, flight)?;
+                pace.n_taken += 1;
                 if on_tokens(&self.step.tokens).is_break() {
                     return Ok(());
                 }
@@ -212,12 +257,9 @@ impl Engine {
         Ok(point)
     }
 
-    /// Waits for the oldest step in flight and takes its tokens from the ring.
+    /// Takes the tokens of the oldest step in flight, which has ended, from the ring.
     fn take(&mut self, decode: &Decode<'_>, flight: &mut InFlight) -> Result<()> {
         let taken = flight.n_taken;
-        if let Some(oldest) = flight.oldest() {
-            oldest.wait(STEP_TIMEOUT)?;
-        }
         let Engine { step, devices, phases, model, .. } = self;
         let device = phases[decode.phase(taken)].sampled.as_ref().map(|sampled| sampled.device);
         let ring = device.and_then(|device| Some((&devices[device], step.rings[device].as_ref()?)));

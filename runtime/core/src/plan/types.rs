@@ -42,9 +42,9 @@ impl Limits {
     }
 }
 
-/// The most steps that run ahead of the tokens that the host has seen: one runs, one waits behind it, and the
-/// host judges the third. What runs beyond the end of a text is lost time.
-pub(crate) const MAX_IN_FLIGHT: usize = 3;
+/// The most steps that run ahead of the tokens that the host has seen: while it takes those of up to three steps
+/// together, the device is busy with another. What runs beyond the end of a text is lost time.
+pub(crate) const MAX_IN_FLIGHT: usize = 4;
 
 /// A device that takes part. Elsewhere in the plan a device is its index in [`Plan::devices`].
 #[derive(Clone, Debug, PartialEq)]
