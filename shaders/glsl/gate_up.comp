@@ -7,6 +7,7 @@
 layout(constant_id = 2) const uint TOKENS = 1;
 layout(constant_id = 3) const uint ROWS = 4;
 layout(constant_id = 4) const bool GELU = false;
+layout(constant_id = 5) const uint CHUNKS = 0;     // of a row of either weight, or 0: see the push constants
 
 layout(push_constant, scalar) uniform Push {
     uvec2 gate;
@@ -29,6 +30,7 @@ layout(push_constant, scalar) uniform Push {
 void main() {
     uint n = rows_of_step(pc.step_address, pc.header_word, pc.max_rows);
     uint row0 = gl_WorkGroupID.x * CHUNK;
+    uint chunks = CHUNKS > 0 ? CHUNKS : pc.chunks;
     uvec2 gate_planes[4];
     uvec2 up_planes[4];
     planes_of(pc.gate, pc.rows * pc.chunks, gate_planes);
@@ -42,7 +44,10 @@ void main() {
                 up[r][t] = 0.0;
             }
         }
-        for (uint chunk = gl_SubgroupInvocationID; chunk < pc.chunks; chunk += gl_SubgroupSize) {
+        // Where the count of turns is known and none is skipped, compilers load for several at once.
+        for (uint turn = 0; turn < chunks; turn += gl_SubgroupSize) {
+            bool beyond = turn + gl_SubgroupInvocationID >= chunks;
+            uint chunk = beyond ? chunks - 1 : turn + gl_SubgroupInvocationID;
             Quants g[ROWS];
             Quants u[ROWS];
             [[unroll]] for (uint r = 0; r < ROWS; r++) {
@@ -52,8 +57,8 @@ void main() {
             [[unroll]] for (uint t = 0; t < TOKENS; t++) {
                 QuantisedX x = load_quantised_x(t, chunk);
                 [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                    gate[r][t] += quants_dot(g[r], x);
-                    up[r][t] += quants_dot(u[r], x);
+                    gate[r][t] += beyond ? 0.0 : quants_dot(g[r], x);
+                    up[r][t] += beyond ? 0.0 : quants_dot(u[r], x);
                 }
             }
         }

@@ -1,15 +1,15 @@
 #version 460
-// Gate and up for one token, with the activation, quantised for the down product: a workgroup computes chunks
-// of 32 columns of activation(x gateT) * (x upT) and leaves their quants. Its subgroups take ROWS columns at a
-// time; neighbouring lanes read neighbouring quant blocks, and the next are always on their way. Grid: x = any
-// number of workgroups, among which the chunks go round.
+// Gate and up for one token, with the activation, quantised for the down product: a workgroup computes a
+// chunk of 32 columns of activation(x gateT) * (x upT) and leaves its quants. Its subgroups take a column at a
+// time; neighbouring lanes read neighbouring quant blocks, and the first are on their way while the launch waits
+// for others. Grid: x = columns / 32.
 #include "common.glsl"
 #include "chain.glsl"
 #define STAGED 8
 
 layout(constant_id = 2) const uint CHUNKS = 128;
 layout(constant_id = 3) const bool GELU = false;
-layout(constant_id = 4) const uint ROWS = 2;     // columns at a time; divides 32 among the subgroups
+layout(constant_id = 4) const uint DEPTH = 2;    // chunks of each weight that a lane loads at a time
 
 layout(push_constant, scalar) uniform Push {
     uvec2 gate;
@@ -29,11 +29,12 @@ layout(push_constant, scalar) uniform Push {
 #include "activation.glsl"
 #include "quants.glsl"
 
-// Columns from `row` on, one chunk of each.
-#define LOAD_AHEAD(row, chunk) \
-    [[unroll]] for (uint r = 0; r < ROWS; r++) { \
-        gate_ahead[r] = load_packed(gate, row + r, min(chunk, CHUNKS - 1)); \
-        up_ahead[r] = load_packed(up, row + r, min(chunk, CHUNKS - 1)); \
+// The DEPTH chunks of a lane from its `turn` on. What lies beyond the row is its end once more.
+#define LOAD(column, turn) \
+    [[unroll]] for (uint d = 0; d < DEPTH; d++) { \
+        uint chunk = min(((turn) + d) * SUBGROUP + lane, CHUNKS - 1); \
+        gate_packed[d] = load_packed(gate, row0 + (column), chunk); \
+        up_packed[d] = load_packed(up, row0 + (column), chunk); \
     }
 
 void main() {
@@ -42,64 +43,33 @@ void main() {
     planes_of(pc.gate, pc.rows * pc.chunks, gate);
     planes_of(pc.up, pc.rows * pc.chunks, up);
     uint lane = gl_SubgroupInvocationID;
-    uint tile = gl_WorkGroupID.x;
-    uint step = gl_NumSubgroups * ROWS;
-    uint row = min(tile * CHUNK + gl_SubgroupID * ROWS, pc.rows - ROWS);
-    Packed gate_ahead[ROWS];
-    Packed up_ahead[ROWS];
-    // The subgroup that waits for others would also wait for what it has loaded.
-    bool waits = CHAINED && gl_SubgroupID == 0;
-    if (!waits) {
-        LOAD_AHEAD(row, lane)
-    }
+    uint row0 = gl_WorkGroupID.x * CHUNK;
+    Packed gate_packed[DEPTH];
+    Packed up_packed[DEPTH];
+    LOAD(gl_SubgroupID, 0)
     chain_await(pc.chain);
-    if (waits) {
-        LOAD_AHEAD(row, lane)
-    }
     stage_x();
-    for (; tile < pc.rows / CHUNK; tile += gl_NumWorkGroups.x) {
-        for (uint column = gl_SubgroupID * ROWS; column < CHUNK; column += step) {
-            row = tile * CHUNK + column;
-            // The subgroup's next columns: of this tile, or the first of its next tile.
-            uint next = column + step < CHUNK ? row + step : (tile + gl_NumWorkGroups.x) * CHUNK + gl_SubgroupID * ROWS;
-            bool more = next < pc.rows;
-            float gate_sum[ROWS];
-            float up_sum[ROWS];
-            [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                gate_sum[r] = 0.0;
-                up_sum[r] = 0.0;
+    for (uint column = gl_SubgroupID; column < CHUNK; column += gl_NumSubgroups) {
+        float gate_sum = 0.0;
+        float up_sum = 0.0;
+        for (uint turn = 0; turn * SUBGROUP < CHUNKS; turn += DEPTH) {
+            if (turn > 0 || column != gl_SubgroupID) {
+                LOAD(column, turn)
             }
-            for (uint chunk0 = 0; chunk0 < CHUNKS; chunk0 += SUBGROUP) {
-                Packed gate_now[ROWS];
-                Packed up_now[ROWS];
-                uint chunk = chunk0 + lane;
-                bool last = chunk0 + SUBGROUP >= CHUNKS;
-                uint row_ahead = last ? next : row;
-                uint chunk_ahead = min(last ? lane : chunk + SUBGROUP, CHUNKS - 1);
-                [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                    gate_now[r] = gate_ahead[r];
-                    up_now[r] = up_ahead[r];
-                }
-                if (!last || more) {
-                    LOAD_AHEAD(row_ahead, chunk_ahead)
-                }
-                if (chunk < CHUNKS) {
-                    QuantisedX x = staged_x(chunk);
-                    [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                        gate_sum[r] += quants_dot(unpack(gate_now[r], chunk), x);
-                        up_sum[r] += quants_dot(unpack(up_now[r], chunk), x);
-                    }
-                }
-            }
-            [[unroll]] for (uint r = 0; r < ROWS; r++) {
-                float value = activated(subgroupAdd(gate_sum[r]), GELU) * subgroupAdd(up_sum[r]);
-                if (lane == 0) {
-                    staged[(column + r) / 4][(column + r) % 4] = value;
-                }
+            [[unroll]] for (uint d = 0; d < DEPTH; d++) {
+                uint chunk = (turn + d) * SUBGROUP + lane;
+                QuantisedX x = staged_x(min(chunk, CHUNKS - 1));
+                float gate_part = quants_dot(unpack(gate_packed[d], chunk), x);
+                float up_part = quants_dot(unpack(up_packed[d], chunk), x);
+                gate_sum += chunk < CHUNKS ? gate_part : 0.0;
+                up_sum += chunk < CHUNKS ? up_part : 0.0;
             }
         }
-        quantise_staged(8, pc.quants, pc.scales, tile, 1);
-        barrier();
+        float value = activated(subgroupAdd(gate_sum), GELU) * subgroupAdd(up_sum);
+        if (lane == 0) {
+            staged[column / 4][column % 4] = value;
+        }
     }
+    quantise_staged(8, pc.quants, pc.scales, gl_WorkGroupID.x, 1);
     chain_arrive(pc.chain);
 }

@@ -107,16 +107,14 @@ impl Tuning {
         (self.subgroup * self.subgroups_up_to(subgroups), self.enough_rows(rows, weight_rows))
     }
 
-    /// Lanes of a workgroup of the one-token product, and weight rows that a subgroup takes at a time. Chosen on an
-    /// H200: more rows use x more often, fewer leave no subgroup without.
-    pub(crate) fn one_row(&self, weight_rows: usize) -> (u32, u32) {
-        let rows = if weight_rows < 2048 { 1 } else { 4 };
-        (self.subgroup * self.most_subgroups(), rows)
+    /// Lanes of a workgroup of the one-token product, whose subgroups take a row each.
+    pub(crate) fn one_row(&self) -> u32 {
+        self.subgroup * self.most_subgroups()
     }
 
-    /// Workgroups of 256 lanes that a device holds at once: more gain nothing where they go round.
-    pub(crate) fn resident_workgroups(&self) -> u32 {
-        2 * self.compute_units
+    /// Chunks of a row that a lane of a one-token product loads at a time: more is slower on an H200, by registers.
+    pub(crate) fn chunks_at_once(&self, chunks: u32) -> u32 {
+        chunks.div_ceil(self.subgroup).clamp(1, 2)
     }
 
     /// At least so many rows a workgroup, more where the grid would not hold the weight's.
