@@ -68,12 +68,21 @@ const FEW_TOKENS: usize = 64;
 const SHARED_BYTES: u32 = 48 << 10;
 
 /// Tiles for many rows of x, largest first.
-const LARGE: [MatrixTile; 2] = [parts(64, 128, 64, 32, 0), parts(64, 64, 32, 16, 2)];
+const LARGE: [MatrixTile; 3] = [parts(128, 128, 64, 64, 0), parts(64, 128, 64, 32, 0), parts(64, 64, 32, 16, 2)];
+
+/// The most elements of a part whose sums every driver's compiler holds in registers.
+const SMALL_PART: u32 = 64 * 32;
 
 impl MatrixTile {
     /// The tile for a product of `x_rows` with a weight of `weight_rows`: the largest with which every one of
-    /// `compute_units` has a workgroup, else the smallest. Chosen on an H200.
-    pub(crate) fn choose(x_rows: usize, weight_rows: usize, compute_units: u32, shape: MatrixShape) -> MatrixTile {
+    /// `compute_units` has a workgroup, else the smallest. Chosen on an H200. `large_parts` as in `Tuning`.
+    pub(crate) fn choose(
+        x_rows: usize,
+        weight_rows: usize,
+        compute_units: u32,
+        large_parts: bool,
+        shape: MatrixShape,
+    ) -> MatrixTile {
         let occupies = |tile: &MatrixTile| {
             weight_rows.div_ceil(tile.rows as usize) * x_rows.div_ceil(tile.tokens as usize) >= compute_units as usize
         };
@@ -88,7 +97,8 @@ impl MatrixTile {
             if tokens <= 32 && occupies(&of(32)) { of(32) } else { of(16) }
         } else {
             let [.., smallest] = LARGE;
-            LARGE.into_iter().find(occupies).unwrap_or(smallest)
+            let fits = |tile: &MatrixTile| large_parts || tile.rows * tile.tokens <= tile.subgroups() * SMALL_PART;
+            LARGE.into_iter().filter(fits).find(occupies).unwrap_or(smallest)
         };
         tile.scaled(shape)
     }
@@ -210,8 +220,18 @@ mod tests {
     const SHAPE: [u32; 3] = [16, 16, 16];
 
     fn check(x_rows: usize, weight_rows: usize, compute_units: u32, expected: &str) {
-        let tile = MatrixTile::choose(x_rows, weight_rows, compute_units, SHAPE);
+        let tile = MatrixTile::choose(x_rows, weight_rows, compute_units, false, SHAPE);
         assert_eq!(tile.to_string(), expected);
+    }
+
+    #[test]
+    fn parts_are_large_where_registers_hold_them() {
+        let check = |weight_rows, expected: &str| {
+            assert_eq!(MatrixTile::choose(512, weight_rows, 132, true, SHAPE).to_string(), expected);
+        };
+        check(28672, "128x128/64x64/0");
+        check(4096, "64x128/64x32/0");
+        check(1024, "64x64/32x16/2");
     }
 
     #[test]
@@ -234,8 +254,8 @@ mod tests {
         for (shape, subgroup, shared) in [(SHAPE, 32, 48 << 10), ([8, 8, 8], 8, 32 << 10)] {
             for x_rows in [5, 8, 16, 17, 33, 64, 65, 512, 4096] {
                 for weight_rows in [1, 64, 1024, 4096, 262_144] {
-                    for units in [1, 16, 132] {
-                        let tile = MatrixTile::choose(x_rows, weight_rows, units, shape);
+                    for (units, large) in [(1, true), (16, false), (132, true)] {
+                        let tile = MatrixTile::choose(x_rows, weight_rows, units, large, shape);
                         assert_eq!(tile.fault(shape, subgroup, 256, shared), None);
                     }
                 }

@@ -29,6 +29,9 @@ pub(crate) struct Tuning {
     pub(crate) matrix: Option<MatrixShape>,
     /// The tile of every product by matrix instructions, if not that of the table.
     pub(crate) tile: Option<MatrixTile>,
+    /// Whether tiles may have parts of 64 by 64, whose sums take 128 registers a lane: NVIDIA's compiler holds them,
+    /// RADV spills on gfx1151.
+    pub(crate) large_parts: bool,
     /// Processors that each hold workgroups of their own.
     pub(crate) compute_units: u32,
     /// True if launches may wait for each other in the shader.
@@ -38,9 +41,11 @@ pub(crate) struct Tuning {
 /// What to assume where a driver does not count compute units: a larger integrated GPU.
 const COMPUTE_UNITS: u32 = 16;
 
+const NVIDIA: u32 = 0x10DE;
+
 /// Whose devices start workgroups in the order of their launches, which `chain.glsl` rests on: AMD, NVIDIA, and
 /// Mesa's driver on the CPU, which runs one launch after another.
-const CHAIN_VENDORS: [u32; 3] = [0x1002, 0x10DE, 0x10005];
+const CHAIN_VENDORS: [u32; 3] = [0x1002, NVIDIA, 0x10005];
 
 impl Tuning {
     /// For a device.
@@ -63,6 +68,7 @@ impl Tuning {
             max_lanes: facts.max_lanes.min(subgroup.saturating_mul(facts.max_workgroup_subgroups)),
             matrix: if software || options.matrices == Matrices::Never { None } else { matrix(facts) },
             tile: if let Matrices::Tile(tile) = options.matrices { Some(tile) } else { None },
+            large_parts: facts.vendor_id == NVIDIA,
             compute_units: facts.compute_units.unwrap_or(COMPUTE_UNITS),
             chains: !software && !options.only_barriers && CHAIN_VENDORS.contains(&facts.vendor_id),
         }

@@ -62,8 +62,11 @@ fn plan(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<Plan> {
     if rows <= FEW_TOKENS || weights.iter().any(|weight| weight.dtype == DType::F32) {
         return None;
     }
-    let choose =
-        |weight_rows| tuning.tile.unwrap_or_else(|| MatrixTile::choose(rows, weight_rows, tuning.compute_units, shape));
+    let choose = |weight_rows| {
+        tuning
+            .tile
+            .unwrap_or_else(|| MatrixTile::choose(rows, weight_rows, tuning.compute_units, tuning.large_parts, shape))
+    };
     let tiles: Vec<MatrixTile> = weights.iter().map(|weight| choose(weight.rows)).collect();
     let stride = tiles.iter().map(|tile| rows.next_multiple_of(tile.tokens as usize)).max()?;
     let natural = weights.iter().all(|weight| matches!(weight.dtype, DType::F16 | DType::BF16 | DType::Q8_0));
