@@ -9,12 +9,14 @@
 
 use std::{
     env,
+    ops::ControlFlow,
     path::PathBuf,
     sync::{Arc, atomic::AtomicBool},
 };
 
 use biga::{
     Engine,
+    execute::{DecodeItem, StepItem, Wanted},
     generate::{GenerateOptions, Generated, generate},
     load::{LoadOptions, Model},
     sample::SamplingParams,
@@ -107,6 +109,54 @@ fn check_right(model: &Arc<Model>, golden_file: &str, name: &str, setup: &Setup,
     assert!(all.is_right(), "{name}: {all:?}");
 }
 
+/// What the streams say that decode together, one a prompt, each up to its end.
+fn continue_together(engine: &mut Engine, prompts: &[Vec<u32>]) -> Vec<Vec<u32>> {
+    let model = Arc::clone(engine.model());
+    let ends = model.tokenizer.as_ref().unwrap().eos_ids().to_vec();
+    let sequences: Vec<_> = prompts.iter().map(|_| engine.open_sequence().unwrap()).collect();
+    let items = sequences.iter().zip(prompts).map(|(&sequence, prompt)| {
+        let (last, before) = prompt.split_last().unwrap();
+        engine.step(&[StepItem { sequence, tokens: before, wanted: Wanted::None }]).unwrap();
+        DecodeItem { sequence, tokens: std::slice::from_ref(last), sampling: SamplingParams::GREEDY }
+    });
+    let items: Vec<_> = items.collect();
+    let mut texts = vec![Vec::new(); prompts.len()];
+    let mut on_tokens = |tokens: &[u32]| {
+        texts.iter_mut().zip(tokens).for_each(|(text, &token)| text.push(token));
+        ControlFlow::Continue(())
+    };
+    engine.decode(&items, N_TOKENS, &mut on_tokens).unwrap();
+    for text in &mut texts {
+        text.truncate(text.iter().position(|token| ends.contains(token)).unwrap_or(text.len()));
+    }
+    sequences.into_iter().for_each(|sequence| engine.close_sequence(sequence).unwrap());
+    texts
+}
+
+/// Streams that decode together say what is right, and the same when they do it again.
+fn check_streams(model: &Arc<Model>, golden_file: &str, setup: &Setup, n_streams: usize) {
+    let tokenizer = model.tokenizer.as_ref().unwrap();
+    let golden = golden(golden_file);
+    let prompts = golden.iter().cycle().take(n_streams);
+    let prompts: Vec<_> =
+        prompts.map(|one| tokenizer.encode(&one.prompt, true, tokenizer.adds_bos()).unwrap()).collect();
+    let mut engine = Setup { max_sequences: n_streams, ..setup.clone() }.engine_of(model.clone()).unwrap();
+    let texts = continue_together(&mut engine, &prompts);
+    assert_eq!(continue_together(&mut engine, &prompts), texts, "{n_streams} streams, once more");
+    let mut reference = Setup::cpu(Kernels::Reference).engine_of(model.clone()).unwrap();
+    let mut all = Verdict::default();
+    for (index, (prompt, text)) in prompts.iter().zip(&texts).enumerate() {
+        if let Some(same) = texts[..index].get(index.wrapping_sub(golden.len())) {
+            // Streams of one prompt differ in nothing but their place.
+            assert_eq!(text, same, "stream {index} of {n_streams}");
+        } else {
+            all.add(judge(&mut reference, prompt, text).unwrap());
+        }
+    }
+    println!("{n_streams} streams: {} of {} best, {} near", all.n_best, all.n, all.n_near);
+    assert!(all.is_right(), "{n_streams} streams: {all:?}");
+}
+
 fn mixes(vulkan: &Setup) -> [(&'static str, Setup); 2] {
     let vulkan = Setup { vulkan_kernels: biga_vulkan::Kernels::Software, ..vulkan.clone() };
     let mixed = vulkan.clone().place(&["attention=cpu", "ffn=gpu"]);
@@ -126,6 +176,26 @@ fn check_right_everywhere(variable: &str, golden_file: &str) {
         let gpu = Setup { vulkan_kernels: biga_vulkan::Kernels::Gpu, ..vulkan };
         check_right(&model, golden_file, "kernels for GPUs", &gpu, 12, false);
     }
+}
+
+fn check_streams_on_a_gpu(variable: &str, golden_file: &str) {
+    let (Some(model), Some(vulkan)) = (model(variable), Setup::vulkan()) else { return };
+    let gpu = Setup { vulkan_kernels: biga_vulkan::Kernels::Gpu, ..vulkan };
+    // Each has product kernels of its own.
+    let streams: &[usize] = if env::var_os("BIGA_FULL").is_some() { &[2, 4, 8, 16, 32] } else { &[3] };
+    for &n_streams in streams {
+        check_streams(&model, golden_file, &gpu, n_streams);
+    }
+}
+
+#[test]
+fn streams_of_smollm2_are_right_and_the_same_again() {
+    check_streams_on_a_gpu("BIGA_SMOLLM2", "smollm2.json");
+}
+
+#[test]
+fn streams_of_gemma3_are_right_and_the_same_again() {
+    check_streams_on_a_gpu("BIGA_GEMMA3", "gemma3-270m.json");
 }
 
 #[test]
