@@ -2,8 +2,9 @@
 // Softmax attention for few tokens, on a GPU: the cached positions of a token are split among workgroups.
 // A workgroup serves HEADS query heads of one KV head, so that keys and values are read once for them; a
 // group of ROW_LANES lanes takes positions in turn, each lane the same elements of every row, and keeps a
-// running maximum. The workgroup that finishes last joins the results of all (nobody waits: a counter tells
-// it), and quantises them where a product with quantised weights comes next.
+// running maximum. The next rows are on their way while these are computed with, and the addresses of those
+// after them. The workgroup that finishes last joins the results of all (nobody waits: a counter tells it),
+// and quantises them where a product with quantised weights comes next.
 // Grid: x = splits, y = heads / HEADS, z = tokens.
 #include "common.glsl"
 #extension GL_KHR_shader_subgroup_shuffle : require
@@ -12,166 +13,216 @@
 #include "kv.glsl"
 
 layout(constant_id = 2) const uint HEAD_DIM = 64;
-layout(constant_id = 3) const uint HEADS = 1;
-layout(constant_id = 4) const uint ROW_LANES = 8;    // a power of two that divides HEAD_DIM / 8 and the subgroup
-layout(constant_id = 5) const uint SPLITS = 1;
-layout(constant_id = 6) const bool QUANTISE = false; // y is quants
+layout(constant_id = 3) const uint GROUP_HEADS = 1;  // query heads of a KV head
+layout(constant_id = 4) const uint HEADS = 1;        // of a workgroup, divides GROUP_HEADS
+layout(constant_id = 5) const uint ROW_LANES = 8;    // a power of two that divides HEAD_DIM / 8 and the subgroup
+layout(constant_id = 6) const uint BATCH = 2;        // positions of a group at a time, divides BLOCK_LEN
+layout(constant_id = 7) const uint BLOCK_LEN = 32;
+layout(constant_id = 8) const bool CAPPED = false;
+layout(constant_id = 9) const bool QUANTISE = false; // y is quants
 
 layout(push_constant, scalar) uniform Push {
     KvStep kv;
     uvec2 qkv;
     uvec2 y;
     uvec2 y_scales;
-    uvec2 parts;         // f32 [tokens, heads, SPLITS, HEAD_DIM + 2]: sums, maximum, sum of the weights
+    uvec2 parts;         // f32 [tokens, heads, splits, HEAD_DIM], sums; [tokens, heads, splits, 2], maximum and
+                         // sum of the weights
     uvec2 counters;      // u32 [tokens, heads / HEADS], 0 between launches
     float scale;
-    float cap;           // 0 for none
+    float cap;
     uint window;         // 0 for none
     Chain chain;
 } pc;
 
-#define BATCH 2
-#define LEAST_SPLIT 128
+layout(buffer_reference, scalar, buffer_reference_align = 16) coherent buffer PartQuads { vec4 v[]; };
+layout(buffer_reference, scalar, buffer_reference_align = 8) coherent buffer PartPairs { vec2 v[]; };
+
 const uint OCTETS = HEAD_DIM / 8 / ROW_LANES;
 const uint ELEMENTS = OCTETS * 8;
-const uint SUBGROUPS = (gl_WorkGroupSize.x + SUBGROUP - 1) / SUBGROUP;
-const uint OUT = HEADS * HEAD_DIM;
+const uint LANES = gl_WorkGroupSize.x;
+const uint SUBGROUPS = (LANES + SUBGROUP - 1) / SUBGROUP;
+const uint GROUPS = SUBGROUP / ROW_LANES;            // of a subgroup
+const uint STRIDE = SUBGROUPS * GROUPS * BATCH;      // positions that a workgroup has at a time
+const uint ROWS = BATCH * OCTETS;                    // octets of a row that a lane has of a batch
+const uint HEAD_QUADS = HEAD_DIM / 4;
+const uint OUT_QUADS = HEADS * HEAD_QUADS;
+// The join's lanes beyond one for each quad of the result take other splits.
+const uint SPARE = LANES / OUT_QUADS;
+const uint SLICES = SPARE == 0 ? 1 : SPARE < SUBGROUPS ? SPARE : SUBGROUPS;
+#define JOINED 8
+#define LEAST_SPLIT 128                              // positions
+#define MOST_SPLITS 64
+const uint SHARES = (MOST_SPLITS + SUBGROUP - 1) / SUBGROUP; // splits that a lane has, of the join
 const float LOWEST = -1.0e30;
 
-#define STAGED ((OUT + 3) / 4)
+#define STAGED OUT_QUADS
+#define STAGED_BY_LANES
 #include "quants.glsl"
+#include "kv_octet.glsl"
 
 shared float part_max[SUBGROUPS * HEADS];
 shared float part_sum[SUBGROUPS * HEADS];
-shared float part_acc[SUBGROUPS * OUT];
+shared vec4 part_acc[SUBGROUPS * OUT_QUADS];
+shared float join_factors[HEADS * MOST_SPLITS];
 shared bool is_last;
 
-void store_result(uint token, uint head0, uint i, float value) {
+float q[HEADS][ELEMENTS];
+float acc[HEADS][ELEMENTS];
+float running_max[HEADS];
+float running_sum[HEADS];
+KvOctet keys[ROWS];
+KvOctet values[ROWS];
+uvec2 block;
+
+uint my_octet() {
+    return gl_SubgroupInvocationID % ROW_LANES * OCTETS;
+}
+
+float group_sum(float x) {
+    [[unroll]] for (uint m = 1; m < ROW_LANES; m *= 2) {
+        x += subgroupShuffleXor(x, m);
+    }
+    return x;
+}
+
+void store_quad(uint token, uint head0, uint i, vec4 value) {
     if (QUANTISE) {
-        staged[i / 4][i % 4] = value;
+        staged[i] = value;
     } else {
-        Floats(pc.y).v[(token * pc.kv.n_heads + head0) * HEAD_DIM + i] = value;
+        QuadsOut(pc.y).v[(token * pc.kv.n_heads + head0) * HEAD_QUADS + i] = floatBitsToUint(value);
     }
 }
 
+// Quantises what `store_quad` kept. All invocations call it.
 void finish(uint token, uint head0) {
     if (QUANTISE) {
-        quantise_staged(OUT / 4, pc.y, pc.y_scales, (token * pc.kv.n_heads + head0) * HEAD_DIM / 32, 1);
+        uint chunk0 = (token * pc.kv.n_heads + head0) * HEAD_DIM / 32;
+        if (SUBGROUP >= 8) {
+            quantise_own(OUT_QUADS, pc.y, pc.y_scales, chunk0);
+        } else {
+            quantise_staged(OUT_QUADS, pc.y, pc.y_scales, chunk0, 1);
+        }
     }
 }
 
-void run(uint token) {
-    KvStep kv = pc.kv;
-    uint head0 = gl_WorkGroupID.y * HEADS;
-    uint kv_head = head0 / (kv.n_heads / kv.n_kv_heads);
-    uint position = kv_last(kv, token);
-    uint slot = Words(kv.step_address).v[kv.slots_word + token];
-    uint end = position + 1;
-    uint begin = pc.window != 0 && end > pc.window ? end - pc.window : 0;
-    uint each = max((end - begin + SPLITS - 1) / SPLITS, LEAST_SPLIT);
-    uint used = (end - begin + each - 1) / each;
-    uint split = gl_WorkGroupID.x;
-    if (split >= used) {
-        return;
-    }
-    begin += split * each;
-    end = min(end, begin + each);
+// The first of the BATCH positions that a group takes from those at `j` on.
+uint place(uint j) {
+    return j + (gl_SubgroupID * GROUPS + gl_SubgroupInvocationID / ROW_LANES) * BATCH;
+}
 
-    uint row_bytes = KV_ROW_BYTES(HEAD_DIM);
-    uint lane = gl_SubgroupInvocationID;
-    uint walker = gl_SubgroupID * (SUBGROUP / ROW_LANES) + lane / ROW_LANES;
-    const uint walkers = SUBGROUPS * (SUBGROUP / ROW_LANES);
-    uint my_octet = (lane % ROW_LANES) * OCTETS;
+// The block of a group's positions, or of those before `end`; all are in one.
+void look_up(KvStep kv, uint slot, uint j, uint end) {
+    block = kv_block(kv, slot, min(place(j), end - 1));
+}
 
-    chain_await(pc.chain);
-    float q[HEADS][ELEMENTS];
-    float acc[HEADS][ELEMENTS];
-    float running_max[HEADS];
-    float running_sum[HEADS];
-    [[unroll]] for (uint h = 0; h < HEADS; h++) {
-        uint base = (token * (kv.n_heads + 2 * kv.n_kv_heads) + head0 + h) * HEAD_DIM + my_octet * 8;
-        [[unroll]] for (uint i = 0; i < ELEMENTS; i++) {
-            q[h][i] = SharedFloats(pc.qkv).v[base + i] * pc.scale;
-            acc[h][i] = 0.0;
-        }
-        running_max[h] = LOWEST;
-        running_sum[h] = 0.0;
-    }
-    for (uint j = begin; j < end; j += walkers * BATCH) {
-        bool there[BATCH];
-        float keys[BATCH][ELEMENTS];
-        float values[BATCH][ELEMENTS];
+// Their rows, keys or values by where these begin in a block.
+void fetch(uint kv_head, uint offset, uint j, inout KvOctet rows[ROWS]) {
+    if ((block.x | block.y) != 0) {
+        uint row = kv_head * BLOCK_LEN + place(j) % BLOCK_LEN;
+        uvec2 address = advance(block, offset + row * KV_ROW_BYTES(HEAD_DIM));
         [[unroll]] for (uint b = 0; b < BATCH; b++) {
-            uint p = j + b * walkers + walker;
-            uvec2 block = kv_block(kv, slot, min(p, position));
-            there[b] = p < end && (block.x | block.y) != 0;
-            [[unroll]] for (uint i = 0; i < ELEMENTS; i++) {
-                keys[b][i] = 0.0;
-                values[b][i] = 0.0;
+            [[unroll]] for (uint o = 0; o < OCTETS; o++) {
+                rows[b * OCTETS + o] = kv_fetch(address, b, my_octet() + o);
             }
-            if (there[b]) {
-                uint row = (kv_head * kv.block_len + p % kv.block_len) * row_bytes;
-                [[unroll]] for (uint o = 0; o < OCTETS; o++) {
-                    float octet[8];
-                    kv_load_octet(advance(block, kv.k_offset + row), my_octet + o, octet);
-                    [[unroll]] for (uint i = 0; i < 8; i++) {
-                        keys[b][o * 8 + i] = octet[i];
-                    }
-                    kv_load_octet(advance(block, kv.v_offset + row), my_octet + o, octet);
-                    [[unroll]] for (uint i = 0; i < 8; i++) {
-                        values[b][o * 8 + i] = octet[i];
-                    }
+        }
+    }
+}
+
+// Which of the positions that were looked up count, a bit each.
+uint present(uint j, uint begin, uint end) {
+    uint bits = 0;
+    [[unroll]] for (uint b = 0; b < BATCH; b++) {
+        bits |= mix(0, 1u << b, (place(j) + b >= begin) && (place(j) + b < end));
+    }
+    return mix(0, bits, (block.x | block.y) != 0);
+}
+
+// A score as it counts. Selected by `mix`, here as elsewhere: of `?:` a compiler makes branches, which keep it from
+// computing several at a time.
+float counted(float score, bool there) {
+    return mix(LOWEST, CAPPED ? soft_cap(score, pc.cap) : score, there);
+}
+
+// The scores of a batch of keys; the lowest where a position does not count.
+void score(uint bits, out float scores[HEADS][BATCH]) {
+    [[unroll]] for (uint b = 0; b < BATCH; b++) {
+        float s[HEADS];
+        [[unroll]] for (uint h = 0; h < HEADS; h++) {
+            s[h] = 0.0;
+        }
+        [[unroll]] for (uint o = 0; o < OCTETS; o++) {
+            float key[8];
+            kv_decode(keys[b * OCTETS + o], true, key);
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                [[unroll]] for (uint i = 0; i < 8; i++) {
+                    s[h] = fma(q[h][o * 8 + i], key[i], s[h]);
                 }
             }
         }
         [[unroll]] for (uint h = 0; h < HEADS; h++) {
-            float score[BATCH];
-            float batch_max = running_max[h];
-            [[unroll]] for (uint b = 0; b < BATCH; b++) {
-                float s = 0.0;
-                [[unroll]] for (uint i = 0; i < ELEMENTS; i++) {
-                    s = fma(q[h][i], keys[b][i], s);
-                }
-                for (uint m = 1; m < ROW_LANES; m *= 2) {
-                    s += subgroupShuffleXor(s, m);
-                }
-                score[b] = there[b] ? soft_cap(s, pc.cap) : LOWEST;
-                batch_max = max(batch_max, score[b]);
-            }
-            float rescale = exp(running_max[h] - batch_max);
-            running_max[h] = batch_max;
-            running_sum[h] *= rescale;
-            float weight[BATCH];
-            [[unroll]] for (uint b = 0; b < BATCH; b++) {
-                weight[b] = there[b] ? exp(score[b] - batch_max) : 0.0;
-                running_sum[h] += weight[b];
-            }
-            [[unroll]] for (uint i = 0; i < ELEMENTS; i++) {
-                acc[h][i] *= rescale;
-                [[unroll]] for (uint b = 0; b < BATCH; b++) {
-                    acc[h][i] = fma(weight[b], values[b][i], acc[h][i]);
+            scores[h][b] = counted(group_sum(s[h]), (bits >> b & 1) != 0);
+        }
+    }
+}
+
+// From scores to weights; what was summed before is rescaled to the new maximum.
+void weigh(uint bits, inout float scores[HEADS][BATCH]) {
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        float highest = running_max[h];
+        [[unroll]] for (uint b = 0; b < BATCH; b++) {
+            highest = max(highest, scores[h][b]);
+        }
+        float rescale = exp(running_max[h] - highest);
+        running_max[h] = highest;
+        running_sum[h] *= rescale;
+        [[unroll]] for (uint b = 0; b < BATCH; b++) {
+            scores[h][b] = mix(0.0, exp(scores[h][b] - highest), (bits >> b & 1) != 0);
+            running_sum[h] += scores[h][b];
+        }
+        [[unroll]] for (uint i = 0; i < ELEMENTS; i++) {
+            acc[h][i] *= rescale;
+        }
+    }
+}
+
+void add_values(uint bits, float weights[HEADS][BATCH]) {
+    [[unroll]] for (uint b = 0; b < BATCH; b++) {
+        [[unroll]] for (uint o = 0; o < OCTETS; o++) {
+            float value[8];
+            kv_decode(values[b * OCTETS + o], (bits >> b & 1) != 0, value);
+            [[unroll]] for (uint h = 0; h < HEADS; h++) {
+                [[unroll]] for (uint i = 0; i < 8; i++) {
+                    acc[h][o * 8 + i] = fma(weights[h][b], value[i], acc[h][o * 8 + i]);
                 }
             }
         }
     }
-    // The groups of a subgroup, then the subgroups.
+}
+
+// A subgroup's results to shared memory, its groups joined.
+void leave_parts() {
+    uint lane = gl_SubgroupInvocationID;
     [[unroll]] for (uint h = 0; h < HEADS; h++) {
         float whole = running_max[h];
-        for (uint m = ROW_LANES; m < SUBGROUP; m *= 2) {
+        [[unroll]] for (uint m = ROW_LANES; m < SUBGROUP; m *= 2) {
             whole = max(whole, subgroupShuffleXor(whole, m));
         }
         float factor = exp(running_max[h] - whole);
         float sum = running_sum[h] * factor;
-        for (uint m = ROW_LANES; m < SUBGROUP; m *= 2) {
+        [[unroll]] for (uint m = ROW_LANES; m < SUBGROUP; m *= 2) {
             sum += subgroupShuffleXor(sum, m);
         }
         [[unroll]] for (uint i = 0; i < ELEMENTS; i++) {
-            float part = acc[h][i] * factor;
-            for (uint m = ROW_LANES; m < SUBGROUP; m *= 2) {
-                part += subgroupShuffleXor(part, m);
+            acc[h][i] *= factor;
+            [[unroll]] for (uint m = ROW_LANES; m < SUBGROUP; m *= 2) {
+                acc[h][i] += subgroupShuffleXor(acc[h][i], m);
             }
-            if (lane < ROW_LANES) {
-                part_acc[(gl_SubgroupID * HEADS + h) * HEAD_DIM + my_octet * 8 + i] = part;
+        }
+        if (lane < ROW_LANES) {
+            uint first = (gl_SubgroupID * HEADS + h) * HEAD_QUADS + lane * ELEMENTS / 4;
+            [[unroll]] for (uint i = 0; i < ELEMENTS / 4; i++) {
+                part_acc[first + i] = vec4(acc[h][4 * i], acc[h][4 * i + 1], acc[h][4 * i + 2], acc[h][4 * i + 3]);
             }
         }
         if (lane == 0) {
@@ -179,76 +230,185 @@ void run(uint token) {
             part_sum[gl_SubgroupID * HEADS + h] = sum;
         }
     }
-    barrier();
-    uint part_size = HEAD_DIM + 2;
-    uint parts0 = (token * kv.n_heads + head0) * SPLITS * part_size;
-    SharedFloats parts = SharedFloats(pc.parts);
-    for (uint i = gl_LocalInvocationID.x; i < OUT; i += gl_WorkGroupSize.x) {
-        uint h = i / HEAD_DIM;
+}
+
+// Parts of a quad of the result, of JOINED splits from `s0` on.
+void fetch_parts(uint row0, uint quad, uint s0, uint used, out vec4 part[JOINED]) {
+    uint row = row0 + quad / HEAD_QUADS * gl_NumWorkGroups.x;
+    [[unroll]] for (uint k = 0; k < JOINED; k++) {
+        part[k] = PartQuads(pc.parts).v[(row + min(s0 + k * SLICES, used - 1)) * HEAD_QUADS + quad % HEAD_QUADS];
+    }
+}
+
+// The results of all splits, by the workgroup that finished last.
+void join(uint token, uint head0, uint used) {
+    uint splits = gl_NumWorkGroups.x;
+    uint row0 = (token * pc.kv.n_heads + head0) * splits;
+    uint stats0 = gl_NumWorkGroups.z * pc.kv.n_heads * splits * HEAD_DIM / 2 + row0;
+    uint lane = gl_LocalInvocationID.x;
+    vec4 part[JOINED];
+    fetch_parts(row0, lane % OUT_QUADS, lane / OUT_QUADS, used, part);
+    // A subgroup a head: what each split counts for.
+    for (uint h = gl_SubgroupID; h < HEADS; h += SUBGROUPS) {
+        vec2 stats[SHARES];
         float whole = LOWEST;
-        for (uint g = 0; g < SUBGROUPS; g++) {
-            whole = max(whole, part_max[g * HEADS + h]);
+        [[unroll]] for (uint k = 0; k < SHARES; k++) {
+            uint s = k * SUBGROUP + gl_SubgroupInvocationID;
+            stats[k] = PartPairs(pc.parts).v[stats0 + h * splits + min(s, used - 1)];
+            stats[k].y = mix(0.0, stats[k].y, s < used);
+            whole = max(whole, stats[k].x);
         }
+        whole = subgroupMax(whole);
         float sum = 0.0;
-        float value = 0.0;
-        for (uint g = 0; g < SUBGROUPS; g++) {
-            float factor = exp(part_max[g * HEADS + h] - whole);
-            sum = fma(part_sum[g * HEADS + h], factor, sum);
-            value = fma(part_acc[g * OUT + i], factor, value);
+        [[unroll]] for (uint k = 0; k < SHARES; k++) {
+            stats[k].x = exp(stats[k].x - whole);
+            sum = fma(stats[k].y, stats[k].x, sum);
         }
-        if (used == 1) {
-            store_result(token, head0, i, sum > 0.0 ? value / sum : 0.0);
-        } else {
-            uint part = parts0 + (h * SPLITS + split) * part_size;
-            parts.v[part + i % HEAD_DIM] = value;
-            if (i % HEAD_DIM == 0) {
-                parts.v[part + HEAD_DIM] = whole;
-                parts.v[part + HEAD_DIM + 1] = sum;
+        sum = subgroupAdd(sum);
+        float inverse = sum > 0.0 ? 1.0 / sum : 0.0;
+        [[unroll]] for (uint k = 0; k < SHARES; k++) {
+            uint s = k * SUBGROUP + gl_SubgroupInvocationID;
+            if (s < MOST_SPLITS) {
+                join_factors[h * MOST_SPLITS + s] = mix(0.0, stats[k].x * inverse, s < used);
             }
         }
     }
-    if (used == 1) {
-        finish(token, head0);
-        return;
-    }
-    // What this workgroup wrote is there before it counts; who counts last sees what all wrote.
-    memoryBarrierBuffer();
     barrier();
-    if (gl_LocalInvocationID.x == 0) {
-        Words counter = Words(advance(pc.counters, 4 * (token * gl_NumWorkGroups.y + gl_WorkGroupID.y)));
-        uint before = atomicAdd(counter.v[0], 1);
-        is_last = before + 1 == used;
-        if (is_last) {
-            counter.v[0] = 0;
+    for (uint i = lane; i < OUT_QUADS * SLICES; i += LANES) {
+        vec4 value = vec4(0.0);
+        for (uint s0 = i / OUT_QUADS; s0 < used; s0 += SLICES * JOINED) {
+            if (i != lane || s0 != i / OUT_QUADS) {
+                fetch_parts(row0, i % OUT_QUADS, s0, used, part);
+            }
+            [[unroll]] for (uint k = 0; k < JOINED; k++) {
+                uint s = s0 + k * SLICES;
+                float factor = join_factors[i % OUT_QUADS / HEAD_QUADS * MOST_SPLITS + min(s, MOST_SPLITS - 1)];
+                value = fma(vec4(mix(0.0, factor, s < used)), part[k], value);
+            }
         }
+        part_acc[i] = value;
     }
-    memoryBarrierBuffer();
     barrier();
-    if (!is_last) {
+    for (uint i = lane; i < OUT_QUADS; i += LANES) {
+        vec4 value = part_acc[i];
+        [[unroll]] for (uint k = 1; k < SLICES; k++) {
+            value += part_acc[k * OUT_QUADS + i];
+        }
+        store_quad(token, head0, i, value);
+    }
+}
+
+void run(KvStep kv, uint token, uint slot, uint position) {
+    uint head0 = gl_WorkGroupID.y * HEADS;
+    uint kv_head = head0 / GROUP_HEADS;
+    uint first = pc.window != 0 && position >= pc.window ? position + 1 - pc.window : 0;
+    // In whole batches, shared among workgroups.
+    uint last = position + 1;
+    uint start = first / BATCH * BATCH;
+    uint splits = gl_NumWorkGroups.x;
+    uint each = LEAST_SPLIT;
+    uint used = max((last - start + LEAST_SPLIT - 1) / LEAST_SPLIT, 1);
+    if (used > splits) {
+        each = ((last - start + splits - 1) / splits + BATCH - 1) / BATCH * BATCH;
+        used = (last - start + each - 1) / each;
+    }
+    uint split = gl_WorkGroupID.x;
+    if (split >= used) {
         return;
     }
-    for (uint i = gl_LocalInvocationID.x; i < OUT; i += gl_WorkGroupSize.x) {
-        uint part = parts0 + i / HEAD_DIM * SPLITS * part_size;
+    uint begin = start + split * each;
+    uint end = min(last, begin + each);
+    look_up(kv, slot, begin, end);
+    chain_await(pc.chain);
+    uint bits = present(begin, first, end);
+    fetch(kv_head, kv.k_offset, begin, keys);
+    fetch(kv_head, kv.v_offset, begin, values);
+    look_up(kv, slot, begin + STRIDE, end);
+    [[unroll]] for (uint h = 0; h < HEADS; h++) {
+        uint row = (token * (kv.n_heads + 2 * kv.n_kv_heads) + head0 + h) * HEAD_QUADS + my_octet() * 2;
+        [[unroll]] for (uint i = 0; i < ELEMENTS; i += 4) {
+            vec4 quad = SharedVec4s(pc.qkv).v[row + i / 4] * pc.scale;
+            [[unroll]] for (uint k = 0; k < 4; k++) {
+                q[h][i + k] = quad[k];
+                acc[h][i + k] = 0.0;
+            }
+        }
+        running_max[h] = LOWEST;
+        running_sum[h] = 0.0;
+    }
+    for (uint j = begin; j < end; j += STRIDE) {
+        bool more = j + STRIDE < end;
+        float weights[HEADS][BATCH];
+        score(bits, weights);
+        uint next_bits = present(j + STRIDE, first, end);
+        if (more) {
+            fetch(kv_head, kv.k_offset, j + STRIDE, keys);
+        }
+        weigh(bits, weights);
+        add_values(bits, weights);
+        if (more) {
+            fetch(kv_head, kv.v_offset, j + STRIDE, values);
+            look_up(kv, slot, j + 2 * STRIDE, end);
+        }
+        bits = next_bits;
+    }
+    leave_parts();
+    barrier();
+    uint row0 = (token * pc.kv.n_heads + head0) * splits;
+    for (uint i = gl_LocalInvocationID.x; i < OUT_QUADS; i += LANES) {
+        uint h = i / HEAD_QUADS;
         float whole = LOWEST;
-        for (uint s = 0; s < used; s++) {
-            whole = max(whole, parts.v[part + s * part_size + HEAD_DIM]);
+        [[unroll]] for (uint g = 0; g < SUBGROUPS; g++) {
+            whole = max(whole, part_max[g * HEADS + h]);
         }
         float sum = 0.0;
-        float value = 0.0;
-        for (uint s = 0; s < used; s++) {
-            float factor = exp(parts.v[part + s * part_size + HEAD_DIM] - whole);
-            sum = fma(parts.v[part + s * part_size + HEAD_DIM + 1], factor, sum);
-            value = fma(parts.v[part + s * part_size + i % HEAD_DIM], factor, value);
+        vec4 value = vec4(0.0);
+        [[unroll]] for (uint g = 0; g < SUBGROUPS; g++) {
+            float factor = exp(part_max[g * HEADS + h] - whole);
+            sum = fma(part_sum[g * HEADS + h], factor, sum);
+            value = fma(vec4(factor), part_acc[g * OUT_QUADS + i], value);
         }
-        store_result(token, head0, i, sum > 0.0 ? value / sum : 0.0);
+        if (used == 1) {
+            store_quad(token, head0, i, sum > 0.0 ? value / sum : vec4(0.0));
+        } else {
+            PartQuads(pc.parts).v[(row0 + h * splits + split) * HEAD_QUADS + i % HEAD_QUADS] = value;
+            if (i % HEAD_QUADS == 0) {
+                uint stats0 = gl_NumWorkGroups.z * kv.n_heads * splits * HEAD_DIM / 2 + row0;
+                PartPairs(pc.parts).v[stats0 + h * splits + split] = vec2(whole, sum);
+            }
+        }
+    }
+    if (used > 1) {
+        // What this workgroup wrote is there before it counts; who counts last sees what all wrote.
+        memoryBarrierBuffer();
+        barrier();
+        if (gl_LocalInvocationID.x == 0) {
+            uint counter = token * gl_NumWorkGroups.y + gl_WorkGroupID.y;
+            is_last = atomicAdd(Words(pc.counters).v[counter], 1) + 1 == used;
+            if (is_last) {
+                Words(pc.counters).v[counter] = 0;
+            }
+        }
+        memoryBarrierBuffer();
+        barrier();
+        if (!is_last) {
+            return;
+        }
+        join(token, head0, used);
     }
     finish(token, head0);
 }
 
 void main() {
+    KvStep kv = pc.kv;
+    kv.block_len = BLOCK_LEN;
     uint token = gl_WorkGroupID.z;
-    if (token < rows_of_step(pc.kv.step_address, 0, pc.kv.max_rows)) {
-        run(token);
+    // All on their way before the first is waited for.
+    uint n = rows_of_step(kv.step_address, 0, kv.max_rows);
+    uint position = kv_last(kv, token);
+    uint slot = Words(kv.step_address).v[kv.slots_word + token];
+    if (token < n) {
+        run(kv, token, slot, position);
     }
     chain_arrive(pc.chain);
 }

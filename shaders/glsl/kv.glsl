@@ -29,11 +29,11 @@ struct KvStep {
 // The address of the block of a position, or 0 if the sequence has none there.
 uvec2 kv_block(KvStep step_data, uint slot, uint position) {
     uint index = position / step_data.block_len;
-    if (slot >= step_data.max_slots || index >= step_data.max_blocks) {
-        return uvec2(0);
-    }
+    // A load and a choice: no branch, so that several are on their way at a time.
+    bool known = slot < step_data.max_slots && index < step_data.max_blocks;
     uvec2 table = advance(step_data.step_address, step_data.table_bytes);
-    return Addresses(table).v[slot * step_data.max_blocks + index];
+    uvec2 entry = Addresses(table).v[mix(0, slot * step_data.max_blocks + index, known)];
+    return mix(uvec2(0), entry, bvec2(known));
 }
 
 // The last position that a token sees, never beyond its table: the step does not decide how long a loop runs.
@@ -53,32 +53,5 @@ float kv_load(uvec2 row, uint i) {
 #else
     uint start = i / 32 * 34;
     return float(Halves(row).v[start / 2]) * float(int(Chars(row).v[start + 2 + i % 32]));
-#endif
-}
-
-// Elements `8 * octet ..` of a key or value row; plain formats' rows start at multiples of 16 bytes.
-void kv_load_octet(uvec2 row, uint octet, out float v[8]) {
-#if defined(FORMAT_F32)
-    [[unroll]] for (uint i = 0; i < 2; i++) {
-        vec4 quad = Vec4s(row).v[octet * 2 + i];
-        [[unroll]] for (uint j = 0; j < 4; j++) {
-            v[4 * i + j] = quad[j];
-        }
-    }
-#elif defined(FORMAT_F16) || defined(FORMAT_BF16)
-    uvec4 words = Quads(row).v[octet];
-    [[unroll]] for (uint i = 0; i < 4; i++) {
-#if defined(FORMAT_F16)
-        vec2 pair = unpackHalf2x16(words[i]);
-#else
-        vec2 pair = uintBitsToFloat(uvec2(words[i] << 16, words[i] & 0xFFFF0000u));
-#endif
-        v[2 * i] = pair.x;
-        v[2 * i + 1] = pair.y;
-    }
-#else
-    [[unroll]] for (uint i = 0; i < 8; i++) {
-        v[i] = kv_load(row, octet * 8 + i);
-    }
 #endif
 }

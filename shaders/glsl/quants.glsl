@@ -51,4 +51,28 @@ void quantise_staged(uint n_quads, uvec2 quants, uvec2 scales, uint chunk0, uint
         Pairs(scales).v[chunk0 + i * stride] = vec2(scale, scale * float(sum));
     }
 }
+
+#ifdef STAGED_BY_LANES
+// The same where each invocation wrote the entries that it reads here, by its own index, and subgroups hold whole
+// chunks: nobody waits.
+void quantise_own(uint n_quads, uvec2 quants, uvec2 scales, uint chunk0) {
+    for (uint i = gl_LocalInvocationID.x; i < n_quads; i += gl_WorkGroupSize.x) {
+        vec4 x = staged[i];
+        float largest = largest4(x);
+        [[unroll]] for (uint m = 1; m < 8; m *= 2) {
+            largest = max(largest, subgroupShuffleXor(largest, m));
+        }
+        vec2 scale = quant_scale(largest);
+        ivec4 q = quantise4(x, scale.y);
+        Words(quants).v[chunk0 * 8 + i] = pack_quants(q);
+        int sum = (q.x + q.y) + (q.z + q.w);
+        [[unroll]] for (uint m = 1; m < 8; m *= 2) {
+            sum += subgroupShuffleXor(sum, m);
+        }
+        if (i % 8 == 0) {
+            Pairs(scales).v[chunk0 + i / 8] = vec2(scale.x, scale.x * float(sum));
+        }
+    }
+}
+#endif
 #endif

@@ -223,6 +223,8 @@ pub(super) struct AttentionShape {
     pub(super) row_lanes: u32,
     /// Lanes of a workgroup.
     pub(super) lanes: u32,
+    /// Positions that lanes have on the way at a time.
+    pub(super) batch: u32,
     /// Workgroups among which the positions of a token are split, at most.
     pub(super) splits: usize,
 }
@@ -232,6 +234,9 @@ const WORKGROUPS: usize = 256;
 
 /// Positions that a workgroup takes at least; `attention_split.comp` has the same.
 const LEAST_SPLIT: usize = 128;
+
+/// The most splits of a token's positions; `attention_split.comp` has the same.
+const MOST_SPLITS: usize = 64;
 
 /// Counters at the head of the scratch memory, one for each workgroup column of the split attention.
 pub(super) const COUNTERS: usize = 4096;
@@ -253,12 +258,16 @@ impl AttentionShape {
         let elements = heads.head_dim / row_lanes as usize;
         let group = heads.n_heads / heads.n_kv_heads;
         let per_group = (1..=group).rev().find(|n| group.is_multiple_of(*n) && n * elements <= 64)?;
-        // Shared memory: a result for each subgroup, and the whole.
-        let lanes = tuning.split_lanes(per_group * (heads.head_dim + 2), per_group * heads.head_dim)?;
+        // Shared memory: a result for each subgroup, the whole, and what each split counts for.
+        let whole = per_group * (heads.head_dim + MOST_SPLITS / 2);
+        let lanes = tuning.split_lanes(per_group * (heads.head_dim + 2), whole)?;
+        // All that a lane has at a time lie in one block.
+        let most = if per_group * elements <= 32 { 4 } else { 2 };
+        let batch = [4, 2, 1].into_iter().find(|&n| n <= most && kv.block_len.is_multiple_of(n as usize))?;
         let columns = (heads.n_heads / per_group).checked_mul(segment.bucket.tokens)?;
         let context = segment.step_layout.limits.max_blocks.checked_mul(kv.block_len)?;
-        let splits = (WORKGROUPS / columns).clamp(1, context.div_ceil(LEAST_SPLIT)).min(64);
-        (columns <= COUNTERS).then_some(AttentionShape { heads: per_group, row_lanes, lanes, splits })
+        let splits = (WORKGROUPS / columns).clamp(1, context.div_ceil(LEAST_SPLIT)).min(MOST_SPLITS);
+        (columns <= COUNTERS).then_some(AttentionShape { heads: per_group, row_lanes, lanes, batch, splits })
     }
 
     /// Elements of scratch that partial results take, f32.

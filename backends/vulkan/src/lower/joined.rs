@@ -175,9 +175,12 @@ impl Lowering<'_> {
         let splits = self.word("splits", shape.splits)?;
         let own = [
             self.word("head size", heads.head_dim)?,
+            self.word("heads", heads.n_heads / heads.n_kv_heads)?,
             self.word("heads", shape.heads)?,
             shape.row_lanes,
-            splits,
+            shape.batch,
+            self.word("block length", kv.block_len)?,
+            u32::from(softcap.is_some()),
             u32::from(quantise),
         ];
         let grid = self.fits([splits, self.word("heads", columns)?, self.word("tokens", tokens)?])?;
