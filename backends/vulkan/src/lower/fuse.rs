@@ -229,8 +229,9 @@ pub(super) struct AttentionShape {
     pub(super) splits: usize,
 }
 
-/// Workgroups that fill a device.
-const WORKGROUPS: usize = 256;
+/// Workgroups that fill a device, and how many elements of q a lane of them may hold. Chosen on an H200, which holds
+/// two workgroups of the first kind a compute unit and one of the second: with more, some would wait for others to end.
+const WORKGROUPS: [(usize, usize); 2] = [(256, 16), (128, usize::MAX)];
 
 /// Positions that a workgroup takes at least; `attention_split.comp` has the same.
 const LEAST_SPLIT: usize = 128;
@@ -266,7 +267,8 @@ impl AttentionShape {
         let batch = [4, 2, 1].into_iter().find(|&n| n <= most && kv.block_len.is_multiple_of(n as usize))?;
         let columns = (heads.n_heads / per_group).checked_mul(segment.bucket.tokens)?;
         let context = segment.step_layout.limits.max_blocks.checked_mul(kv.block_len)?;
-        let splits = (WORKGROUPS / columns).clamp(1, context.div_ceil(LEAST_SPLIT)).min(MOST_SPLITS);
+        let (workgroups, _) = WORKGROUPS.into_iter().find(|&(_, held)| per_group * elements <= held)?;
+        let splits = (workgroups / columns).clamp(1, context.div_ceil(LEAST_SPLIT)).min(MOST_SPLITS);
         (columns <= COUNTERS).then_some(AttentionShape { heads: per_group, row_lanes, lanes, batch, splits })
     }
 
