@@ -28,6 +28,8 @@ const KERNELS: &[(&str, &[&str])] = &[
     ("matmul_tile_i8", QUANTISED),
     ("matmul_matrix", HALVES),
     ("matmul_split", HALVES),
+    ("matmul_direct", HALVES),
+    ("matrix_layout", NONE),
     ("quantise", NONE),
     ("x_to_f16", NONE),
     ("gate_up", QUANTISED),

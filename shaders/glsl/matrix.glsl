@@ -29,6 +29,10 @@ layout(push_constant, scalar) uniform Push {
     uint y_stride;
     uint y_offset;
     float cap;           // 0 for none
+#ifdef SPLIT_TILES
+    uvec2 sums;          // vec4 [tile, split, row of x, rows / 4]
+    uvec2 counters;      // u32 [tile], 0 between launches
+#endif
 } pc;
 
 #include "matrix_weights.glsl"

@@ -26,6 +26,10 @@ pub enum Kernel {
     MatMulMatrix(DType),
     /// Product for some tokens by matrix instructions: the subgroups share the columns.
     MatMulSplit(DType),
+    /// Product by matrix instructions without shared memory, where it is known how their elements lie.
+    MatMulDirect(DType),
+    /// How the elements of matrices lie.
+    MatrixLayout,
     /// Activations to halves, for products by matrix instructions.
     XToF16,
     /// Gate and up with the activation, for few tokens.
@@ -81,6 +85,8 @@ impl Kernel {
             Kernel::MatMulTile(format) => ("matmul_tile", Some(format)),
             Kernel::MatMulMatrix(format) => ("matmul_matrix", Some(format)),
             Kernel::MatMulSplit(format) => ("matmul_split", Some(format)),
+            Kernel::MatMulDirect(format) => ("matmul_direct", Some(format)),
+            Kernel::MatrixLayout => ("matrix_layout", None),
             Kernel::XToF16 => ("x_to_f16", None),
             Kernel::GateUp(format) => ("gate_up", Some(format)),
             Kernel::GateUpOne(format) => ("gate_up_one", Some(format)),
@@ -125,6 +131,7 @@ mod tests {
     fn every_variant_is_compiled() {
         const MAGIC: u32 = 0x0723_0203;
         let mut kernels = vec![
+            Kernel::MatrixLayout,
             Kernel::XToF16,
             Kernel::Quantise,
             Kernel::RowNorm,
@@ -147,7 +154,7 @@ mod tests {
             ]);
         }
         for format in DType::ALL.into_iter().filter(|format| *format != DType::F32) {
-            kernels.extend([Kernel::MatMulMatrix(format), Kernel::MatMulSplit(format)]);
+            kernels.extend([Kernel::MatMulMatrix(format), Kernel::MatMulSplit(format), Kernel::MatMulDirect(format)]);
         }
         for format in DType::KV {
             kernels.extend([Kernel::KvAppend(format), Kernel::Attention(format), Kernel::AttentionRows(format)]);

@@ -39,6 +39,7 @@ use crate::{
     weight,
 };
 
+mod elements;
 mod prove;
 
 /// Larger memory is zeroed by the device: its own stores are faster than the host's, and above all where the host
@@ -167,9 +168,10 @@ impl Backend for VulkanBackend {
         let logical = physical.open(facts, false).map_err(|error| driver_error(id, error))?;
         let (epoch, lost) = self.next_epoch(id.index);
         tracing::info!(device = %id, name = info.name, driver = info.driver, subgroup = tuning.subgroup, "opened");
-        let device =
+        let mut device =
             VulkanDevice { copies: self.options.copies, ..VulkanDevice::new(info, tuning, logical, epoch, lost) };
         device.prove()?;
+        device.tuning.elements = device.elements()?;
         Ok(Arc::new(device))
     }
 }

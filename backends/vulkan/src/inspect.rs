@@ -31,7 +31,7 @@ pub struct CompiledKernel {
 }
 
 impl VulkanBackend {
-    /// Compiles every pipeline that these segments would run on a device, and the one for measuring, each
+    /// Compiles every pipeline that these segments would run on a device, and those of the device's own, each
     /// once. The segments' buffers need be no more than addresses.
     ///
     /// # Errors
@@ -69,6 +69,9 @@ impl VulkanBackend {
         }
         let (kernel, constants) = tuning.reading();
         add(kernel, &constants)?;
+        if let Some(constants) = tuning.asking() {
+            add(Kernel::MatrixLayout, &constants)?;
+        }
         Ok(compiled)
     }
 }

@@ -2,8 +2,9 @@
 //!
 //! Order of reading: `probe` lists devices and says what limits them, `device` opens one, `buffer` holds
 //! memory, `weight` lays weights out, `staging` carries them where the host does not reach, `lower` turns a
-//! segment into launches with the tiles of `tile`, `hazard` puts barriers between them, `executable` records
-//! them, `queue` and `fence` run and await them. `inspect` shows what the driver's compiler makes of the kernels.
+//! segment into launches with the tiles of `tile`, some of which rest on what a device tells of its `elements`,
+//! `hazard` puts barriers between them, `executable` records them, `queue` and `fence` run and await them.
+//! `inspect` shows what the driver's compiler makes of the kernels.
 //! All unsafe code is in `sys`, whose head lists what it relies on.
 //!
 //! The loader is opened at run time, so that a machine without Vulkan only lacks the device. Kernels
@@ -24,6 +25,8 @@ mod weight;
 mod staging;
 
 mod tile;
+
+mod elements;
 
 mod tuning;
 

@@ -55,6 +55,15 @@ pub enum Share {
         /// As of [`Share::Parts`], in the shared memory of each.
         buffers: u32,
     },
+    /// Each computes some rows of the weight, which it decodes where it multiplies them.
+    Direct {
+        /// Rows of the weight of each.
+        rows: u32,
+        /// Slabs of x that are stored in shared memory at a time: 1, 2 or 4.
+        stage: u32,
+        /// How many workgroups share the columns.
+        splits: u32,
+    },
 }
 
 const fn parts(rows: u32, tokens: u32, part_rows: u32, part_tokens: u32, buffers: u32) -> MatrixTile {
@@ -103,12 +112,46 @@ impl MatrixTile {
         tile.scaled(shape)
     }
 
+    /// The tile for few rows of x where kernels know how matrices lie. Chosen on an H200.
+    pub(crate) fn direct(
+        x_rows: usize,
+        weight_rows: usize,
+        columns: usize,
+        compute_units: u32,
+        shape: MatrixShape,
+    ) -> MatrixTile {
+        const ROWS: u32 = 128;
+        // What a workgroup takes of the columns at a time, and how often it should at least.
+        const RUN: usize = 256;
+        const LEAST_RUNS: usize = 3;
+        let tokens = x_rows.min(FEW_TOKENS).next_power_of_two().max(16) as u32;
+        let tiles = weight_rows.div_ceil(ROWS as usize);
+        let units = compute_units as usize;
+        let splits = if tiles >= units { 1 } else { (2 * units / tiles).min(columns.div_ceil(RUN) / LEAST_RUNS) };
+        // Two stages fit into shared memory.
+        let stage = if tokens <= 32 { 4 } else { 2 };
+        let share = Share::Direct { rows: 32, stage, splits: splits.max(1) as u32 };
+        MatrixTile { rows: ROWS, tokens, share }.scaled(shape)
+    }
+
+    /// Tiles of a product, and floats that their workgroups leave for each other.
+    pub(crate) fn sums(&self, x_rows: usize, weight_rows: usize) -> (usize, usize) {
+        let tiles = x_rows.div_ceil(self.tokens as usize) * weight_rows.div_ceil(self.rows as usize);
+        match self.share {
+            Share::Direct { splits, .. } if splits > 1 => {
+                (tiles, tiles * splits as usize * (self.rows * self.tokens) as usize)
+            }
+            _ => (tiles, 0),
+        }
+    }
+
     /// The tile with as many matrices of `shape` as it has of 16 by 16.
     fn scaled(self, [m, n, _]: MatrixShape) -> MatrixTile {
         let (by_m, by_n) = (|rows: u32| rows * m / 16, |tokens: u32| tokens * n / 16);
         let share = match self.share {
             Share::Parts { rows, tokens, buffers } => Share::Parts { rows: by_m(rows), tokens: by_n(tokens), buffers },
-            columns => columns,
+            Share::Direct { rows, stage, splits } => Share::Direct { rows: by_m(rows), stage, splits },
+            columns @ Share::Columns { .. } => columns,
         };
         MatrixTile { rows: by_m(self.rows), tokens: by_n(self.tokens), share }
     }
@@ -118,6 +161,7 @@ impl MatrixTile {
         match self.share {
             Share::Parts { rows, tokens, .. } => (self.rows / rows) * (self.tokens / tokens),
             Share::Columns { subgroups, .. } => subgroups,
+            Share::Direct { rows, .. } => self.rows / rows,
         }
     }
 
@@ -129,6 +173,9 @@ impl MatrixTile {
         match self.share {
             Share::Parts { rows, buffers, .. } => (buffers.max(1) * slab).max(self.subgroups() * patch(rows)),
             Share::Columns { subgroups, buffers } => subgroups * (buffers.max(1) * slab).max(patch(self.rows)),
+            Share::Direct { rows, stage, .. } => {
+                (2 * stage * self.tokens * SLAB_BYTES).max(self.subgroups() * patch(rows))
+            }
         }
     }
 
@@ -158,6 +205,9 @@ impl MatrixTile {
                     && (self.rows * 4).is_multiple_of(subgroup)
                     && (self.tokens * 8).is_multiple_of(subgroup)
             }
+            Share::Direct { rows, stage, splits } => {
+                whole(rows, self.tokens) && self.rows.is_multiple_of(rows) && splits > 0 && [1, 2, 4].contains(&stage)
+            }
         };
         if !divides || !SLAB.is_multiple_of(k) || k % 8 != 0 {
             return Some(format!("tile {self} is not made of matrices of {m}x{n}x{k} and subgroups of {subgroup}"));
@@ -174,13 +224,14 @@ impl MatrixTile {
 }
 
 /// `64x64/32x32`: subgroups by parts, `/2` behind it for two buffers; `32x16*8`: eight subgroups by columns,
-/// `*2` behind it for two buffers.
+/// `*2` behind it for two buffers; `128x16@32*4*2`: subgroups of 32 rows, four slabs at a time, two splits.
 impl fmt::Display for MatrixTile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let MatrixTile { rows, tokens, share } = self;
         match share {
             Share::Parts { rows: r, tokens: t, buffers } => write!(f, "{rows}x{tokens}/{r}x{t}/{buffers}"),
             Share::Columns { subgroups, buffers } => write!(f, "{rows}x{tokens}*{subgroups}*{buffers}"),
+            Share::Direct { rows: r, stage, splits } => write!(f, "{rows}x{tokens}@{r}*{stage}*{splits}"),
         }
     }
 }
@@ -196,6 +247,13 @@ impl FromStr for MatrixTile {
             let (a, b) = text.split_once('x').ok_or_else(fault)?;
             Ok((number(a)?, number(b)?))
         };
+        if let Some((whole, share)) = text.split_once('@') {
+            let (rows, tokens) = pair(whole)?;
+            let numbers = share.split('*').map(number).collect::<Result<Vec<u32>, String>>()?;
+            let &[part, stage, splits] = numbers.as_slice() else { return Err(fault()) };
+            let share = Share::Direct { rows: part, stage, splits };
+            return Ok(MatrixTile { rows, tokens, share });
+        }
         let by_parts: Vec<&str> = text.split('/').collect();
         let by_columns: Vec<&str> = text.split('*').collect();
         let (whole, share) = match (by_parts.as_slice(), by_columns.as_slice()) {
@@ -249,6 +307,18 @@ mod tests {
     }
 
     #[test]
+    fn workgroups_share_columns_where_rows_are_few() {
+        let check = |x_rows, weight_rows, columns, expected: &str| {
+            let tile = MatrixTile::direct(x_rows, weight_rows, columns, 132, SHAPE);
+            assert_eq!((tile.to_string().as_str(), tile.fault(SHAPE, 32, 256, 48 << 10)), (expected, None));
+        };
+        check(16, 28672, 4096, "128x16@32*4*1");
+        check(32, 4096, 14336, "128x32@32*4*8");
+        check(33, 4096, 4096, "128x64@32*2*5");
+        check(5, 1024, 256, "128x16@32*4*1");
+    }
+
+    #[test]
     fn every_choice_fits_what_devices_have_at_least() {
         // Matrices and subgroups of AMD and NVIDIA, and of Mesa's driver on the CPU.
         for (shape, subgroup, shared) in [(SHAPE, 32, 48 << 10), ([8, 8, 8], 8, 32 << 10)] {
@@ -265,11 +335,11 @@ mod tests {
 
     #[test]
     fn tiles_are_read_as_they_are_written() {
-        for text in ["128x256/64x64/1", "32x16*8*2", "32x16*8*0"] {
+        for text in ["128x256/64x64/1", "32x16*8*2", "32x16*8*0", "128x16@32*4*2"] {
             assert_eq!(text.parse::<MatrixTile>().unwrap().to_string(), text);
         }
         assert_eq!("32x16*8".parse::<MatrixTile>().unwrap().to_string(), "32x16*8*1");
-        for text in ["", "32x16", "32*8", "0x16*8", "32x16*8*2*2", "99999999x16*8"] {
+        for text in ["", "32x16", "32*8", "0x16*8", "32x16*8*2*2", "32x16@8*2", "99999999x16*8"] {
             assert!(text.parse::<MatrixTile>().is_err(), "{text}");
         }
     }

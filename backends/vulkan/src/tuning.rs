@@ -5,6 +5,7 @@ use biga_shaders::Kernel;
 
 use crate::{
     device::{Kernels, VulkanOptions},
+    elements::Elements,
     probe,
     sys::facts::Facts,
     tile::{Matrices, MatrixShape, MatrixTile},
@@ -27,6 +28,8 @@ pub(crate) struct Tuning {
     pub(crate) max_lanes: u32,
     /// The matrix instruction to use.
     pub(crate) matrix: Option<MatrixShape>,
+    /// Where an invocation's components of a matrix lie, once that is known.
+    pub(crate) elements: Option<Elements>,
     /// The tile of every product by matrix instructions, if not that of the table.
     pub(crate) tile: Option<MatrixTile>,
     /// Whether tiles may have parts of 64 by 64, whose sums take 128 registers a lane: NVIDIA's compiler holds them,
@@ -67,6 +70,7 @@ impl Tuning {
             max_shared_bytes: facts.max_shared_bytes,
             max_lanes: facts.max_lanes.min(subgroup.saturating_mul(facts.max_workgroup_subgroups)),
             matrix: if software || options.matrices == Matrices::Never { None } else { matrix(facts) },
+            elements: None,
             tile: if let Matrices::Tile(tile) = options.matrices { Some(tile) } else { None },
             large_parts: facts.vendor_id == NVIDIA,
             compute_units: facts.compute_units.unwrap_or(COMPUTE_UNITS),
@@ -87,6 +91,11 @@ impl Tuning {
     /// The kernel that reads a buffer for measuring, and its specialisation constants.
     pub(crate) fn reading(&self) -> (Kernel, [u32; 2]) {
         (Kernel::ReadBandwidth, [self.reduction_lanes().max(self.lanes()), self.subgroup])
+    }
+
+    /// Specialisation constants of the kernel that tells how matrices lie, where there are any.
+    pub(crate) fn asking(&self) -> Option<[u32; 5]> {
+        self.matrix.map(|[m, n, k]| [self.subgroup, self.subgroup, m, n, k])
     }
 
     /// Lanes of an attention workgroup, as many subgroups as its shared memory holds partial results of.

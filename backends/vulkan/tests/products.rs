@@ -107,7 +107,16 @@ fn rows_of_any_magnitude_are_multiplied() {
 /// Tiles that the table may choose on some device, in units of a matrix of 8 by 8.
 #[test]
 fn every_tile_computes_the_same() {
-    for tile in ["8x8*4*2", "16x16*2*1", "16x16*4*0", "32x32/16x8/2", "32x64/32x32/0"] {
+    for tile in [
+        "8x8*4*2",
+        "16x16*2*1",
+        "16x16*4*0",
+        "32x32/16x8/2",
+        "32x64/32x32/0",
+        "16x16@8*4*1",
+        "32x8@16*1*2",
+        "8x16@8*2*3",
+    ] {
         let matrices = Matrices::Tile(tile.parse().unwrap());
         for device in devices(VulkanOptions { kernels: Kernels::Gpu, matrices, ..VulkanOptions::default() }) {
             let mut random = Random(7);

@@ -3,11 +3,12 @@
 //! The launch before the products of an op leaves x as halves in the device's scratch memory, with a power of two for
 //! each row: a norm or an activation does so itself, behind others it is a launch of its own.
 
-use biga_hal::{Activation, BoundOp, ByteRange, DType, OpKind, Result, Rows, Segment};
+use biga_hal::{Activation, BoundOp, BoundWeight, ByteRange, DType, OpKind, Result, Rows, Segment};
 use biga_shaders::Kernel;
 
-use super::{Launch, Lowering, check::range, product::columns, push::Push};
+use super::{Launch, Lowering, check::range, fuse::COUNTERS, product::columns, push::Push};
 use crate::{
+    elements::Elements,
     tile::{MatrixShape, MatrixTile, Share},
     tuning::Tuning,
     weight::{chunks, plane_offsets},
@@ -23,6 +24,8 @@ const SCALE_BYTES: u64 = 4;
 /// How the products of an op run.
 struct Plan {
     shape: MatrixShape,
+    /// Rows of x.
+    rows: usize,
     /// One for each width.
     tiles: Vec<MatrixTile>,
     columns: usize,
@@ -62,15 +65,16 @@ fn plan(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<Plan> {
     if rows <= FEW_TOKENS || weights.iter().any(|weight| weight.dtype == DType::F32) {
         return None;
     }
-    let choose = |weight_rows| {
-        tuning
-            .tile
-            .unwrap_or_else(|| MatrixTile::choose(rows, weight_rows, tuning.compute_units, tuning.large_parts, shape))
+    let choose = |weight: &BoundWeight| {
+        if tuning.elements.is_some_and(Elements::are_whole_lines) && rows <= direct_tokens(weight.dtype) {
+            return MatrixTile::direct(rows, weight.rows, weight.columns, tuning.compute_units, shape);
+        }
+        MatrixTile::choose(rows, weight.rows, tuning.compute_units, tuning.large_parts, shape)
     };
-    let tiles: Vec<MatrixTile> = weights.iter().map(|weight| choose(weight.rows)).collect();
+    let tiles: Vec<MatrixTile> = weights.iter().map(|weight| tuning.tile.unwrap_or_else(|| choose(weight))).collect();
     let stride = tiles.iter().map(|tile| rows.next_multiple_of(tile.tokens as usize)).max()?;
     let natural = weights.iter().all(|weight| matches!(weight.dtype, DType::F16 | DType::BF16 | DType::Q8_0));
-    Some(Plan { shape, tiles, columns: weights.first()?.columns, stride, natural })
+    Some(Plan { shape, rows, tiles, columns: weights.first()?.columns, stride, natural })
 }
 
 /// True if the products of an op run by matrix instructions.
@@ -88,6 +92,23 @@ fn bytes_of_x(plan: &Plan) -> Option<(u64, u64)> {
     let stride = plan.stride as u64;
     let halves = stride.checked_mul(slabs(plan.columns) as u64)?.checked_mul(2 * SLAB as u64)?;
     Some((halves, stride.checked_mul(SCALE_BYTES)?))
+}
+
+/// The most rows of x for which weights are decoded where they are multiplied, where that can be. Chosen on an H200:
+/// wider weights and more sums take more registers than there are.
+fn direct_tokens(dtype: DType) -> usize {
+    match dtype {
+        DType::F16 | DType::BF16 => 0,
+        DType::Q8_0 => 16,
+        _ => 64,
+    }
+}
+
+/// Floats that workgroups of an op leave for each other.
+pub(super) fn sums(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> usize {
+    let Some(plan) = plan(segment, bound, tuning) else { return 0 };
+    let of = |(tile, weight): (&MatrixTile, &BoundWeight)| tile.sums(plan.rows, weight.rows).1;
+    plan.tiles.iter().zip(&bound.weights).map(of).sum()
 }
 
 /// The scratch that an op needs for products by matrix instructions; `None` if it has none.
@@ -112,9 +133,17 @@ impl Lowering<'_> {
         }
         let whole: usize = widths.iter().sum();
         let mut first = 0;
+        // The products of an op run side by side, so each has its own sums.
+        let (mut counters, mut sums) = (0, 0);
         for (i, (&width, &tile)) in widths.iter().zip(&plan.tiles).enumerate() {
             let bias = if bias { Some(widths.len() + i) } else { None };
-            out.push(self.matrix_product(i, bias, (first, whole), softcap, x, (plan.shape, tile))?);
+            let mut launch = self.matrix_product(i, bias, (first, whole), softcap, x, (plan.shape, tile))?;
+            let (tiles, floats) = tile.sums(plan.rows, self.bound.weights[i].rows);
+            if floats > 0 {
+                self.share_sums(&mut launch, (counters, tiles), (sums, floats))?;
+                (counters, sums) = (counters + tiles, sums + floats);
+            }
+            out.push(launch);
             first += width;
         }
         Ok(true)
@@ -160,6 +189,30 @@ impl Lowering<'_> {
         self.halve(self.of(activate + 1).halved_x()?, Some(activation))
     }
 
+    /// Room for what workgroups of a launch leave for each other: a counter for each tile, and sums.
+    fn share_sums(
+        &self,
+        launch: &mut Launch,
+        (first_counter, counters): (usize, usize),
+        (first, floats): (usize, usize),
+    ) -> Result<()> {
+        if first_counter + counters > COUNTERS {
+            return Err(self.invalid(format!("its workgroups share {counters} tiles, at most {COUNTERS} are counted")));
+        }
+        let words = |address, (first, count): (usize, usize)| ByteRange {
+            address: address + 4 * first as u64,
+            size_bytes: 4 * count as u64,
+        };
+        let sums = words(self.scratch.parts, (first, floats));
+        let counters = words(self.scratch.counters, (first_counter, counters));
+        let mut push = Push::default();
+        push.address(sums.address).address(counters.address);
+        launch.push.extend(push.into_words());
+        launch.dispatch.reads.extend([sums, counters]);
+        launch.dispatch.writes.extend([sums, counters]);
+        Ok(())
+    }
+
     fn matrix_product(
         &self,
         index: usize,
@@ -190,11 +243,16 @@ impl Lowering<'_> {
         let (kernel, share) = match tile.share {
             Share::Parts { rows, tokens, buffers } => (Kernel::MatMulMatrix(weight.dtype), vec![rows, tokens, buffers]),
             Share::Columns { subgroups, buffers } => (Kernel::MatMulSplit(weight.dtype), vec![subgroups, buffers]),
+            Share::Direct { rows, stage, splits } => {
+                let elements = tuning.elements.ok_or_else(|| self.invalid("how matrices lie is not known"))?;
+                (Kernel::MatMulDirect(weight.dtype), [&[rows, stage, splits], &elements.words()[..]].concat())
+            }
         };
         let own = [vec![m, n, k, tile.rows, tile.tokens, u32::from(x.natural)], share].concat();
         let across = self.word("grid width", rows.div_ceil(tile.tokens as usize))?;
         let down = self.word("grid height", weight.rows.div_ceil(tile.rows as usize))?;
-        let grid = self.fits([across, down, 1])?;
+        let splits = if let Share::Direct { splits, .. } = tile.share { splits } else { 1 };
+        let grid = self.fits([across, down, splits])?;
         let mut launch = self.launch(kernel, tile.subgroups() * tuning.subgroup, &own, push, grid);
         // Only this weight and this part of the output: the products of one op run side by side.
         launch.dispatch.reads = vec![x.halves, x.scales, range(&weight.slice), range(&self.segment.step)];

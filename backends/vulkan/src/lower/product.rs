@@ -34,7 +34,7 @@ struct Choice {
 }
 
 /// Where launches keep what passes between them, from the scratch memory's first byte: counters, x of
-/// a product as quants, x of the product after it, partial results of attention.
+/// a product as quants or halves, x of the product after it, partial results of attention and of products.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Scratch {
     pub(super) counters: u64,
@@ -56,6 +56,7 @@ impl Scratch {
             {
                 parts = parts.max(shape.parts(segment.bucket.tokens, heads.n_heads, heads.head_dim)? as u64);
             }
+            parts = parts.max(matrix::sums(segment, bound, tuning) as u64);
             if let Some(bytes) = matrix::scratch_bytes(segment, bound, tuning) {
                 quants = bytes.checked_next_multiple_of(16)?.max(quants);
             } else if !matches!(kind, OpKind::Embed { .. })
