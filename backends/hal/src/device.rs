@@ -1,6 +1,6 @@
 //! Devices and the backends that find them.
 
-use std::{any::Any, fmt, ops::Range, sync::Arc};
+use std::{any::Any, collections::BTreeMap, fmt, ops::Range, sync::Arc};
 
 use crate::{
     Buffer, BufferDesc, BufferSlice, DType, Epoch, Error, Executable, FencePoint, Result, Segment, Unsupported,
@@ -79,6 +79,9 @@ pub struct DeviceInfo {
     /// What limits the user, each with the next command to run.
     pub findings: Vec<Finding>,
 }
+
+/// What measuring chose among ways of doing the same on a device: a name and a value, in words of its backend.
+pub type Choices = BTreeMap<String, String>;
 
 /// Something that limits the user.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
@@ -269,6 +272,16 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// The device's own.
     fn measure(&self, what: Measurement, progress: &mut dyn FnMut(f64)) -> Result<f64>;
 
+    /// Measures which of several ways of doing the same is the fastest, for [`Backend::open_with`]; nothing where
+    /// there is one way. `progress` is told the fraction done. The open device stays as it is.
+    ///
+    /// # Errors
+    /// The device's own.
+    fn tune(&self, progress: &mut dyn FnMut(f64)) -> Result<Choices> {
+        let _ = progress;
+        Ok(Choices::new())
+    }
+
     /// Counts since opening.
     fn counters(&self) -> Counters;
 
@@ -292,4 +305,14 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`crate::Error::NoSuchDevice`], or the driver's own.
     fn open(&self, id: DeviceId) -> Result<Arc<dyn Device>>;
+
+    /// Opens a device with what [`Device::tune`] chose on it before. A choice that means nothing to this version is
+    /// ignored with a warning.
+    ///
+    /// # Errors
+    /// As [`Backend::open`].
+    fn open_with(&self, id: DeviceId, choices: &Choices) -> Result<Arc<dyn Device>> {
+        let _ = choices;
+        self.open(id)
+    }
 }

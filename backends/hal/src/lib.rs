@@ -30,8 +30,8 @@ pub mod error;
 
 pub use buffer::{Access, Accessors, Allocation, Buffer, BufferDesc, BufferSlice, Epoch, HostRange};
 pub use device::{
-    Backend, Counters, Device, DeviceId, DeviceInfo, DeviceKind, Finding, LOADED_ROWS, Measurement, Rates, Unavailable,
-    check_load,
+    Backend, Choices, Counters, Device, DeviceId, DeviceInfo, DeviceKind, Finding, LOADED_ROWS, Measurement, Rates,
+    Unavailable, check_load,
 };
 pub use dtype::DType;
 pub use error::{Error, Result, Unsupported};

@@ -12,8 +12,8 @@ use std::{
 
 use ash::vk;
 use biga_hal::{
-    Backend, Buffer, BufferDesc, BufferSlice, Counters, DType, Device, DeviceId, DeviceInfo, Epoch, Error, Executable,
-    FencePoint, Measurement, OpQuery, Result, Segment, Unavailable, Unsupported, WeightShape, check_load,
+    Backend, Buffer, BufferDesc, BufferSlice, Choices, Counters, DType, Device, DeviceId, DeviceInfo, Epoch, Error,
+    Executable, FencePoint, Measurement, OpQuery, Result, Segment, Unavailable, Unsupported, WeightShape, check_load,
 };
 
 use crate::{
@@ -22,7 +22,9 @@ use crate::{
     executable::{self, Pipelines, Target, VulkanExecutable},
     fence::VulkanTimeline,
     lower::{self, Launch},
-    measure, probe,
+    measure,
+    options::VulkanOptions,
+    probe,
     queue::Queue,
     staging::Staging,
     supports,
@@ -34,7 +36,7 @@ use crate::{
         submit::{Command, Recording},
         timing::TimedRecording,
     },
-    tile::Matrices,
+    tune,
     tuning::Tuning,
     weight,
 };
@@ -51,38 +53,6 @@ const COPY_TIMEOUT_NS: u64 = 120_000_000_000;
 
 /// A table of constants with its device address.
 type Placed = (Arc<[f32]>, u64);
-
-/// Which product kernels to run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Kernels {
-    /// By the kind of device.
-    #[default]
-    Auto,
-    /// Those for GPUs.
-    Gpu,
-    /// Those for drivers that run on the CPU.
-    Software,
-}
-
-/// How to open devices.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct VulkanOptions {
-    /// Kernels.
-    pub kernels: Kernels,
-    /// Matrix instructions.
-    pub matrices: Matrices,
-    /// Orders launches by pipeline barriers even where kernels can wait for each other; for tests and for measuring.
-    pub only_barriers: bool,
-    /// Fills and reads memory of the device by copies of its own even where the host sees it; for tests and for
-    /// measuring. What host code declares as its own it sees all the same.
-    pub copies: bool,
-}
-
-impl From<Kernels> for VulkanOptions {
-    fn from(kernels: Kernels) -> VulkanOptions {
-        VulkanOptions { kernels, ..VulkanOptions::default() }
-    }
-}
 
 /// Offers every Vulkan device of the machine.
 #[derive(Debug, Default)]
@@ -163,7 +133,12 @@ impl Backend for VulkanBackend {
     }
 
     fn open(&self, id: DeviceId) -> Result<Arc<dyn Device>> {
-        let (physical, facts, tuning) = self.find(id)?;
+        self.open_with(id, &Choices::new())
+    }
+
+    fn open_with(&self, id: DeviceId, choices: &Choices) -> Result<Arc<dyn Device>> {
+        let (physical, facts, mut tuning) = self.find(id)?;
+        tuning.adopt(id, choices);
         let info = probe::info(id.index, &facts);
         let logical = physical.open(facts, false).map_err(|error| driver_error(id, error))?;
         let (epoch, lost) = self.next_epoch(id.index);
@@ -419,6 +394,15 @@ impl VulkanDevice {
     }
 
     pub(crate) fn compile_segment(&self, segment: &Segment) -> Result<VulkanExecutable> {
+        self.compile_with(segment, &self.tuning)
+    }
+
+    pub(crate) fn tuning(&self) -> &Tuning {
+        &self.tuning
+    }
+
+    /// Compiles with other choices than the device was opened with.
+    pub(crate) fn compile_with(&self, segment: &Segment, tuning: &Tuning) -> Result<VulkanExecutable> {
         for slice in executable::slices(segment) {
             self.own(slice.buffer())?;
         }
@@ -428,9 +412,9 @@ impl VulkanDevice {
             self.supports(&OpQuery { kind: &bound.op.kind, weights: &dtypes, kv })?;
         }
         let (buffer, constants) = self.constants(&lower::constant_tables(segment))?;
-        let scratch = self.scratch(lower::scratch_bytes(segment, &self.tuning))?;
+        let scratch = self.scratch(lower::scratch_bytes(segment, tuning))?;
         let address = scratch.as_ref().map_or(0, |buffer| buffer.memory.address());
-        let launches = lower::lower(segment, &self.tuning, &constants, address)?;
+        let launches = lower::lower(segment, tuning, &constants, address)?;
         let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
         pipelines.prepare(self.target(), &launches);
         let mut ready = Vec::with_capacity(launches.len());
@@ -608,6 +592,10 @@ impl Device for VulkanDevice {
 
     fn measure(&self, what: Measurement, progress: &mut dyn FnMut(f64)) -> Result<f64> {
         self.note(measure::measure(self, what, progress))
+    }
+
+    fn tune(&self, progress: &mut dyn FnMut(f64)) -> Result<Choices> {
+        self.note(tune::tune(self, progress))
     }
 
     fn counters(&self) -> Counters {

@@ -44,10 +44,15 @@ mod fence;
 
 mod measure;
 
+mod options;
+
+mod tune;
+
 mod inspect;
 
 mod sys;
 
-pub use device::{Kernels, VulkanBackend, VulkanOptions};
+pub use device::VulkanBackend;
 pub use inspect::CompiledKernel;
+pub use options::{Kernels, VulkanOptions};
 pub use tile::{Matrices, MatrixTile, Share};

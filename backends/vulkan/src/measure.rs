@@ -13,7 +13,7 @@ use biga_hal::{
     Result, Rows, Segment, StepHeader, StepLayout, StepLimits, WeightRole, WeightShape,
 };
 
-use crate::{device::VulkanDevice, executable::VulkanExecutable};
+use crate::{device::VulkanDevice, executable::VulkanExecutable, tuning::Tuning};
 
 /// Bytes that a GPU reads in a pass: so many times its largest cache that what is left in there from the pass
 /// before does not count.
@@ -41,7 +41,7 @@ pub(crate) fn measure(device: &VulkanDevice, what: Measurement, progress: &mut d
     }
 }
 
-fn buffer(device: &VulkanDevice, name: &str, size_bytes: u64) -> Result<Buffer> {
+pub(crate) fn buffer(device: &VulkanDevice, name: &str, size_bytes: u64) -> Result<Buffer> {
     device.allocate(&BufferDesc { name: format!("measure {name}"), size_bytes, accessors: Accessors::default() })
 }
 
@@ -63,7 +63,7 @@ fn best_of(progress: &mut dyn FnMut(f64), budget: Duration, mut run: impl FnMut(
 }
 
 /// Seconds of one repetition; `submit` returns a submission of so many.
-fn repeated<R: FnMut() -> Result<()>>(
+pub(crate) fn repeated<R: FnMut() -> Result<()>>(
     progress: &mut dyn FnMut(f64),
     submit: impl Fn(usize) -> Result<R>,
 ) -> Result<f64> {
@@ -107,13 +107,19 @@ fn step(device: &VulkanDevice, tokens: usize) -> Result<(Buffer, StepLayout)> {
     Ok((step, layout))
 }
 
-fn compile(device: &VulkanDevice, tokens: usize, ops: Vec<BoundOp>) -> Result<VulkanExecutable> {
+pub(crate) fn compile(
+    device: &VulkanDevice,
+    tuning: &Tuning,
+    tokens: usize,
+    ops: Vec<BoundOp>,
+) -> Result<VulkanExecutable> {
     let (step, step_layout) = step(device, tokens)?;
     let bucket = Bucket { tokens, sequences: 1, outputs: 1 };
-    device.compile_segment(&Segment { name: "measure".to_owned(), bucket, ops, step: step.whole(), step_layout })
+    let segment = Segment { name: "measure".to_owned(), bucket, ops, step: step.whole(), step_layout };
+    device.compile_with(&segment, tuning)
 }
 
-fn run(device: &VulkanDevice, executable: &VulkanExecutable) -> Result<()> {
+pub(crate) fn run(device: &VulkanDevice, executable: &VulkanExecutable) -> Result<()> {
     device.run_recording(executable.recording())
 }
 
@@ -123,25 +129,35 @@ fn arithmetic(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f6
         DeviceKind::SoftwareGpu => (1024, 64),
         _ => (4096, 512),
     };
-    let kind = OpKind::Down { ff: size, width: size };
-    let shape = WeightShape { role: WeightRole::Matrix, rows: size, columns: size };
-    let weight = buffer(device, "weight", device.weight_size_bytes(&shape, DType::Q8_0))?;
-    let x = buffer(device, "x", (4 * tokens * size) as u64)?;
-    let y = buffer(device, "y", (4 * tokens * size) as u64)?;
-    let bound = BoundOp {
+    let bound = product(device, tokens, [size, size], DType::Q8_0)?;
+    let seconds = repeated(progress, |products| {
+        let executable = compile(device, device.tuning(), tokens, vec![bound.clone(); products])?;
+        Ok(move || run(device, &executable))
+    })?;
+    Ok(2.0 * (size * size * tokens) as f64 / seconds)
+}
+
+/// A product of x with a weight of so many rows and columns.
+pub(crate) fn product(
+    device: &VulkanDevice,
+    tokens: usize,
+    [rows, columns]: [usize; 2],
+    dtype: DType,
+) -> Result<BoundOp> {
+    let kind = OpKind::Down { ff: columns, width: rows };
+    let shape = WeightShape { role: WeightRole::Matrix, rows, columns };
+    let weight = buffer(device, "weight", device.weight_size_bytes(&shape, dtype))?;
+    let x = buffer(device, "x", (4 * tokens * columns) as u64)?;
+    let y = buffer(device, "y", (4 * tokens * rows) as u64)?;
+    Ok(BoundOp {
         op: Arc::new(Op { kind, layer: None }),
         rows: Rows::Tokens,
         inputs: vec![x.whole()],
         output: Some(y.whole()),
-        weights: vec![BoundWeight { slice: weight.whole(), dtype: DType::Q8_0, rows: size, columns: size }],
+        weights: vec![BoundWeight { slice: weight.whole(), dtype, rows, columns }],
         kv: None,
         internal: false,
-    };
-    let seconds = repeated(progress, |products| {
-        let executable = compile(device, tokens, vec![bound.clone(); products])?;
-        Ok(move || run(device, &executable))
-    })?;
-    Ok(2.0 * (size * size * tokens) as f64 / seconds)
+    })
 }
 
 fn residuals(device: &VulkanDevice, count: usize) -> Result<VulkanExecutable> {
@@ -158,7 +174,7 @@ fn residuals(device: &VulkanDevice, count: usize) -> Result<VulkanExecutable> {
         kv: None,
         internal: false,
     };
-    compile(device, 1, vec![bound; count])
+    compile(device, device.tuning(), 1, vec![bound; count])
 }
 
 /// What each further launch with its barrier costs.
@@ -172,6 +188,6 @@ fn launch(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
 
 /// From a submission of nothing to its fence.
 fn submit(device: &VulkanDevice, progress: &mut dyn FnMut(f64)) -> Result<f64> {
-    let empty = compile(device, 1, Vec::new())?;
+    let empty = compile(device, device.tuning(), 1, Vec::new())?;
     best_of(progress, BUDGET, || run(device, &empty))
 }

@@ -79,17 +79,20 @@ const SHARED_BYTES: u32 = 48 << 10;
 /// Tiles for many rows of x, largest first.
 const LARGE: [MatrixTile; 3] = [parts(128, 128, 64, 64, 0), parts(64, 128, 64, 32, 0), parts(64, 64, 32, 16, 2)];
 
+/// Tiles among which tuning chooses by measuring.
+pub(crate) const TRIED: [MatrixTile; 4] = [LARGE[0], parts(128, 128, 64, 32, 0), LARGE[1], LARGE[2]];
+
 /// The most elements of a part whose sums every driver's compiler holds in registers.
 const SMALL_PART: u32 = 64 * 32;
 
 impl MatrixTile {
     /// The tile for a product of `x_rows` with a weight of `weight_rows`: the largest with which every one of
-    /// `compute_units` has a workgroup, else the smallest. Chosen on an H200. `large_parts` as in `Tuning`.
+    /// `compute_units` has a workgroup, else the smallest. Chosen on an H200; `prompt_tile`, which was measured on the
+    /// device, goes before. `prompt_tile` and `large_parts` as in `Tuning`.
     pub(crate) fn choose(
-        x_rows: usize,
-        weight_rows: usize,
+        (x_rows, weight_rows): (usize, usize),
         compute_units: u32,
-        large_parts: bool,
+        (prompt_tile, large_parts): (Option<MatrixTile>, bool),
         shape: MatrixShape,
     ) -> MatrixTile {
         let occupies = |tile: &MatrixTile| {
@@ -107,7 +110,7 @@ impl MatrixTile {
         } else {
             let [.., smallest] = LARGE;
             let fits = |tile: &MatrixTile| large_parts || tile.rows * tile.tokens <= tile.subgroups() * SMALL_PART;
-            LARGE.into_iter().filter(fits).find(occupies).unwrap_or(smallest)
+            prompt_tile.into_iter().chain(LARGE.into_iter().filter(fits)).find(occupies).unwrap_or(smallest)
         };
         tile.scaled(shape)
     }
@@ -146,7 +149,7 @@ impl MatrixTile {
     }
 
     /// The tile with as many matrices of `shape` as it has of 16 by 16.
-    fn scaled(self, [m, n, _]: MatrixShape) -> MatrixTile {
+    pub(crate) fn scaled(self, [m, n, _]: MatrixShape) -> MatrixTile {
         let (by_m, by_n) = (|rows: u32| rows * m / 16, |tokens: u32| tokens * n / 16);
         let share = match self.share {
             Share::Parts { rows, tokens, buffers } => Share::Parts { rows: by_m(rows), tokens: by_n(tokens), buffers },
@@ -278,18 +281,29 @@ mod tests {
     const SHAPE: [u32; 3] = [16, 16, 16];
 
     fn check(x_rows: usize, weight_rows: usize, compute_units: u32, expected: &str) {
-        let tile = MatrixTile::choose(x_rows, weight_rows, compute_units, false, SHAPE);
+        let tile = MatrixTile::choose((x_rows, weight_rows), compute_units, (None, false), SHAPE);
         assert_eq!(tile.to_string(), expected);
     }
 
     #[test]
     fn parts_are_large_where_registers_hold_them() {
         let check = |weight_rows, expected: &str| {
-            assert_eq!(MatrixTile::choose(512, weight_rows, 132, true, SHAPE).to_string(), expected);
+            assert_eq!(MatrixTile::choose((512, weight_rows), 132, (None, true), SHAPE).to_string(), expected);
         };
         check(28672, "128x128/64x64/0");
         check(4096, "64x128/64x32/0");
         check(1024, "64x64/32x16/2");
+    }
+
+    #[test]
+    fn what_was_measured_goes_before_where_it_occupies_the_device() {
+        let check = |weight_rows, expected: &str| {
+            let measured = "128x128/64x32/0".parse().ok();
+            let tile = MatrixTile::choose((512, weight_rows), 132, (measured, false), SHAPE);
+            assert_eq!(tile.to_string(), expected);
+        };
+        check(28672, "128x128/64x32/0");
+        check(4096, "64x128/64x32/0");
     }
 
     #[test]
@@ -325,7 +339,7 @@ mod tests {
             for x_rows in [5, 8, 16, 17, 33, 64, 65, 512, 4096] {
                 for weight_rows in [1, 64, 1024, 4096, 262_144] {
                     for (units, large) in [(1, true), (16, false), (132, true)] {
-                        let tile = MatrixTile::choose(x_rows, weight_rows, units, large, shape);
+                        let tile = MatrixTile::choose((x_rows, weight_rows), units, (None, large), shape);
                         assert_eq!(tile.fault(shape, subgroup, 256, shared), None);
                     }
                 }

@@ -4,8 +4,8 @@ use biga_hal::DeviceKind;
 use biga_shaders::Kernel;
 
 use crate::{
-    device::{Kernels, VulkanOptions},
     elements::Elements,
+    options::{Kernels, VulkanOptions},
     probe,
     sys::facts::Facts,
     tile::{Matrices, MatrixShape, MatrixTile},
@@ -32,6 +32,8 @@ pub(crate) struct Tuning {
     pub(crate) elements: Option<Elements>,
     /// The tile of every product by matrix instructions, if not that of the table.
     pub(crate) tile: Option<MatrixTile>,
+    /// The tile of large products that was the fastest on this device, if that was measured.
+    pub(crate) prompt_tile: Option<MatrixTile>,
     /// Whether tiles may have parts of 64 by 64, whose sums take 128 registers a lane: NVIDIA's compiler holds them,
     /// RADV spills on gfx1151.
     pub(crate) large_parts: bool,
@@ -72,6 +74,7 @@ impl Tuning {
             matrix: if software || options.matrices == Matrices::Never { None } else { matrix(facts) },
             elements: None,
             tile: if let Matrices::Tile(tile) = options.matrices { Some(tile) } else { None },
+            prompt_tile: None,
             large_parts: facts.vendor_id == NVIDIA,
             compute_units: facts.compute_units.unwrap_or(COMPUTE_UNITS),
             chains: !software && !options.only_barriers && CHAIN_VENDORS.contains(&facts.vendor_id),

@@ -3,8 +3,8 @@
 mod case;
 mod pick;
 
-use biga_hal::{DType, Heads, OpKind};
-use biga_vulkan::{Kernels, Matrices, VulkanOptions};
+use biga_hal::{Backend, Choices, DType, Heads, OpKind};
+use biga_vulkan::{Kernels, Matrices, VulkanBackend, VulkanOptions};
 use case::{Case, Random, SUM, check};
 use pick::devices;
 
@@ -125,6 +125,24 @@ fn every_tile_computes_the_same() {
                 let kind = OpKind::Down { ff, width: 71 };
                 check(&device, &Case::new(&mut random, kind, dtype, 37, 40), HALVES);
             }
+        }
+    }
+}
+
+#[test]
+fn devices_compute_the_same_with_what_measuring_chose() {
+    for device in devices(Kernels::Gpu) {
+        let mut last = 0.0;
+        let choices = device.tune(&mut |done| last = done).unwrap();
+        println!("{}: {choices:?}", device.info().name);
+        assert!(choices.is_empty() || (last - 1.0_f64).abs() < 1e-9, "stopped at {last}");
+        let id = device.info().id;
+        let damaged: Choices = choices.keys().map(|name| (name.clone(), "damaged".to_owned())).collect();
+        for choices in [choices, damaged] {
+            let backend = VulkanBackend::with_options(Kernels::Gpu.into());
+            let device = backend.open_with(id, &choices).unwrap();
+            let kind = OpKind::Down { ff: 288, width: 300 };
+            check(&device, &Case::new(&mut Random(5), kind, DType::Q4_0, 130, 130), HALVES);
         }
     }
 }

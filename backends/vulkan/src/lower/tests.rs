@@ -9,8 +9,8 @@ use biga_hal::{
 
 use super::{Kernel, Launch, lower};
 use crate::{
-    device::{Kernels, VulkanOptions},
     hazard::Hazards,
+    options::{Kernels, VulkanOptions},
     probe,
     tile::Matrices,
     tuning::Tuning,

@@ -73,7 +73,7 @@ impl Machine {
         let mut opened = OpenDevices { devices: Vec::new(), topology: topology.clone() };
         let mut first_error = None;
         for info in &topology.devices {
-            match self.open_one(info.id) {
+            match self.open_one(info) {
                 Ok(device) => opened.devices.push((info.id, device)),
                 Err(error) => {
                     tracing::warn!(device = %info.id, name = %info.name, %error, "device does not open");
@@ -89,9 +89,10 @@ impl Machine {
         }
     }
 
-    fn open_one(&self, id: DeviceId) -> biga_hal::Result<Arc<dyn Device>> {
-        let backend = self.backends.iter().find(|backend| backend.name() == id.backend);
-        backend.ok_or(biga_hal::Error::NoSuchDevice(id))?.open(id)
+    fn open_one(&self, info: &DeviceInfo) -> biga_hal::Result<Arc<dyn Device>> {
+        let backend = self.backends.iter().find(|backend| backend.name() == info.id.backend);
+        let backend = backend.ok_or(biga_hal::Error::NoSuchDevice(info.id))?;
+        backend.open_with(info.id, &self.measurements.choices(&info.identity))
     }
 }
 

@@ -13,8 +13,8 @@ use std::{
 };
 
 use biga_hal::{
-    Access, Accessors, BoundOp, Bucket, Buffer, BufferDesc, BufferSlice, Device, DeviceKind, Executable, FencePoint,
-    Measurement, Op, OpKind, Rates, Rows, Segment, StepHeader, StepLayout, StepLimits,
+    Access, Accessors, BoundOp, Bucket, Buffer, BufferDesc, BufferSlice, Choices, Device, DeviceKind, Executable,
+    FencePoint, Measurement, Op, OpKind, Rates, Rows, Segment, StepHeader, StepLayout, StepLimits,
 };
 
 use super::{Link, OpenDevices};
@@ -33,6 +33,8 @@ pub struct MeasureProgress {
 pub struct Measured {
     /// By the device's identity.
     pub rates: Vec<(biga_hal::DeviceId, Rates)>,
+    /// Which way of doing the same is the fastest, by device, where there are several.
+    pub choices: Vec<(biga_hal::DeviceId, Choices)>,
     /// Crossings, both ways.
     pub links: Vec<Link>,
     /// What could not be measured, and why.
@@ -62,7 +64,7 @@ pub fn measure(
     let interrupted = || interrupt.load(Ordering::Relaxed);
     let all: Vec<&Arc<dyn Device>> = devices.iter().map(|(_, device)| device).collect();
     let pairs: Vec<(usize, usize)> = (0..all.len()).flat_map(|to| (0..to).map(move |from| (from, to))).collect();
-    let n_steps = (all.len() * Measurement::ALL.len() + pairs.len()) as f64;
+    let n_steps = (all.len() * (Measurement::ALL.len() + 1) + pairs.len()) as f64;
     let mut done = 0.0;
     let mut measured = Measured::default();
     for device in &all {
@@ -88,6 +90,18 @@ pub fn measure(
                 measured.rates.push((info.id, rates));
             }
             values => measured.failures.extend(values.into_iter().filter_map(Result::err)),
+        }
+        if interrupted() {
+            break;
+        }
+        let words = format!("{}: the fastest kernels", info.id);
+        let chosen = device.tune(&mut |part| {
+            progress(&MeasureProgress { what: words.clone(), fraction: (done + part.clamp(0.0, 1.0)) / n_steps });
+        });
+        done += 1.0;
+        match chosen {
+            Ok(choices) => measured.choices.push((info.id, choices)),
+            Err(error) => measured.failures.push(format!("{words}: {error}")),
         }
     }
     for (from, to) in pairs {

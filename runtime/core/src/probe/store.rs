@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use biga_hal::{DeviceId, Rates};
+use biga_hal::{Choices, DeviceId, Rates};
 
 use super::{Link, Topology, measure::Measured};
 
@@ -28,6 +28,8 @@ pub struct Measurements {
 struct StoredDevice {
     name: String,
     rates: Rates,
+    #[serde(skip_serializing_if = "Choices::is_empty", default)]
+    choices: Choices,
 }
 
 #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -81,7 +83,13 @@ impl Measurements {
         let identity = |id: DeviceId| topology.device(id).map(|info| (info.identity.clone(), info.name.clone()));
         for &(id, rates) in &measured.rates {
             if let Some((identity, name)) = identity(id) {
-                self.devices.insert(identity, StoredDevice { name, rates });
+                let choices = self.devices.remove(&identity).map_or_else(Choices::new, |stored| stored.choices);
+                self.devices.insert(identity, StoredDevice { name, rates, choices });
+            }
+        }
+        for (id, choices) in &measured.choices {
+            if let Some(stored) = identity(*id).and_then(|(identity, _)| self.devices.get_mut(&identity)) {
+                stored.choices.clone_from(choices);
             }
         }
         for link in &measured.links {
@@ -92,11 +100,19 @@ impl Measurements {
         }
     }
 
-    /// Gives devices and links of a topology their stored values where the identity is the same.
+    /// What was chosen for the device of this identity.
+    pub(super) fn choices(&self, identity: &str) -> Choices {
+        self.devices.get(identity).map_or_else(Choices::new, |stored| stored.choices.clone())
+    }
+
+    /// Gives devices and links of a topology their stored values where the identity is the same, and devices a fact
+    /// for each choice.
     pub fn apply(&self, topology: &mut Topology) {
         for info in &mut topology.devices {
             if let Some(stored) = self.devices.get(&info.identity) {
                 info.rates = stored.rates;
+                let choices = stored.choices.iter();
+                info.facts.extend(choices.map(|(name, value)| (name.clone(), format!("{value} (measured)"))));
             }
         }
         let mut links = Vec::new();
@@ -247,7 +263,13 @@ mod tests {
         let link =
             Link { from: GPU, to: CPU, latency_s: 4e-5, bytes_per_s: f64::INFINITY, shared: true, measured: true };
         let back = Link { from: CPU, to: GPU, latency_s: 5e-5, bytes_per_s: 1e10, shared: false, measured: true };
-        Measured { rates: vec![(GPU, rates)], links: vec![link, back], failures: Vec::new() }
+        let choices = [("prompt tile".to_owned(), "64x64".to_owned())].into();
+        Measured {
+            rates: vec![(GPU, rates)],
+            choices: vec![(GPU, choices)],
+            links: vec![link, back],
+            failures: Vec::new(),
+        }
     }
 
     fn saved(path: &Path) -> Measurements {
@@ -269,6 +291,8 @@ mod tests {
         let mut same = topology();
         read.apply(&mut same);
         assert_eq!(same.device(GPU).unwrap().rates, measured().rates[0].1);
+        assert_eq!(same.device(GPU).unwrap().facts, [("prompt tile".to_owned(), "64x64 (measured)".to_owned())]);
+        assert_eq!(read.choices("vulkan:0 1.0"), measured().choices[0].1);
         assert!(!same.device(CPU).unwrap().rates.measured);
         assert_eq!((same.link(GPU, CPU), same.link(CPU, GPU)), (measured().links[0], measured().links[1]));
 
@@ -277,6 +301,7 @@ mod tests {
         read.apply(&mut newer_driver);
         assert!(newer_driver.devices.iter().all(|info| !info.rates.measured));
         assert!(newer_driver.links.is_empty());
+        assert!(read.choices("vulkan:0 2.0").is_empty());
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
     }
 
