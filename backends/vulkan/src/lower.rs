@@ -126,7 +126,10 @@ pub(crate) fn lower(
         if lowering.rows().0 > 0 {
             match unit {
                 Unit::Alone(_) => lowering.op(&mut launches)?,
-                joined => launches.push(lowering.joined(joined)?),
+                joined => {
+                    let launch = lowering.joined(&mut launches, joined)?;
+                    launches.push(launch);
+                }
             }
         }
         next += unit.len();

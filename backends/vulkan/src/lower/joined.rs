@@ -30,13 +30,13 @@ impl Lowering<'_> {
     }
 
     /// The launch of a unit of several ops. `self` is at its first.
-    pub(super) fn joined(&self, unit: Unit) -> Result<Launch> {
+    pub(super) fn joined(&self, out: &mut Vec<Launch>, unit: Unit) -> Result<Launch> {
         match unit {
             Unit::Norm { branch_norm, residual, norm, leaves } => self.row_norm(branch_norm, residual, norm, leaves),
             Unit::Activate(activate) => self.activate_to_halves(activate),
             Unit::RopeAppend { qk_norm, rope, append } => self.rope_append(qk_norm, rope, append),
             Unit::Attention { quantise, attention } => self.attention_split(attention, quantise),
-            Unit::GateUp { activate, .. } => self.gate_up(activate),
+            Unit::GateUp { activate, .. } => self.gate_up(out, activate),
             Unit::Alone(_) => Err(self.invalid("an op by itself is no joined one")),
         }
     }
@@ -200,13 +200,13 @@ impl Lowering<'_> {
         Ok(launch.in_chain(self.tuning))
     }
 
-    fn gate_up(&self, activate: usize) -> Result<Launch> {
+    fn gate_up(&self, out: &mut Vec<Launch>, activate: usize) -> Result<Launch> {
         let OpKind::Activate { activation, .. } = self.of(activate).bound.op.kind else {
             return Err(self.invalid("no activation follows"));
         };
         let (rows, header_word) = self.rows();
         let [gate, up] = self.bound.weights.as_slice() else { return Err(self.invalid("two weights are wanted")) };
-        let x = QuantisedX::at(self.scratch.first, (rows * chunks(gate.columns)) as u64);
+        let x = self.quantised_x(out, gate.columns)?;
         let y = QuantisedX::at(self.scratch.second, (rows * chunks(gate.rows)) as u64);
         let mut push = Push::default();
         for range in [range(&gate.slice), range(&up.slice), x.quants, x.scales, y.quants, y.scales] {

@@ -122,10 +122,7 @@ impl Lowering<'_> {
         }
         let whole: usize = widths.iter().sum();
         let columns = quantised_columns(self.bound).filter(|_| !self.tuning.software);
-        let quantised = match (columns, self.prepared) {
-            (Some(columns), Some(address)) => Some(QuantisedX::at(address, (self.rows().0 * chunks(columns)) as u64)),
-            (columns, _) => columns.map(|columns| self.quantise(out, columns)).transpose()?,
-        };
+        let quantised = columns.map(|columns| self.quantised_x(out, columns)).transpose()?;
         if let Some(x) = quantised.filter(|_| fuse::multiplies_few(self.segment, self.tuning, self.bound)) {
             return self.few(out, widths.len(), bias, softcap, x);
         }
@@ -260,6 +257,14 @@ impl Lowering<'_> {
         let width: usize = weights.iter().map(|weight| weight.rows).sum();
         launch.dispatch.writes = columns(y, n_rows, whole, offset, width);
         Ok(launch)
+    }
+
+    /// x as quants, where the unit before left it or by a launch.
+    pub(super) fn quantised_x(&self, out: &mut Vec<Launch>, columns: usize) -> Result<QuantisedX> {
+        match self.prepared {
+            Some(address) => Ok(QuantisedX::at(address, (self.rows().0 * chunks(columns)) as u64)),
+            None => self.quantise(out, columns),
+        }
     }
 
     /// x as quants, in scratch.

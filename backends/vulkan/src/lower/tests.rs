@@ -250,6 +250,19 @@ fn a_layer_of_few_tokens_is_eight_launches() {
 }
 
 #[test]
+fn gate_and_up_quantise_what_nobody_left_as_quants() {
+    let segment = segment(2, |space, bucket| {
+        let x = space.slice(4 * 64 * 2);
+        let both = space.op(OpKind::GateUp { width: 64, ff: 96 }, vec![x], bucket, None);
+        let activate = OpKind::Activate { ff: 96, activation: Activation::Silu };
+        let activate = space.op(activate, vec![both.output.clone().unwrap()], bucket, None);
+        let down = space.op(OpKind::Down { ff: 96, width: 64 }, vec![activate.output.clone().unwrap()], bucket, None);
+        vec![BoundOp { internal: true, ..both }, BoundOp { internal: true, ..activate }, down]
+    });
+    assert_eq!(sources(&segment, Kernels::Gpu), ["quantise", "gate_up", "matvec_i8"]);
+}
+
+#[test]
 fn a_layer_by_matrix_instructions_makes_halves_where_values_arise() {
     let found = sources(&segment(16, |space, bucket| layer(space, bucket, true)), Kernels::Gpu);
     let split = "matmul_split";
