@@ -125,14 +125,13 @@ impl Tuning {
         (self.subgroup * self.subgroups_up_to(subgroups), self.enough_rows(rows, weight_rows))
     }
 
-    /// Lanes of a workgroup of the one-token product, whose subgroups take a row each.
-    pub(crate) fn one_row(&self) -> u32 {
-        self.subgroup * self.most_subgroups()
-    }
-
-    /// Chunks of a row that a lane of a one-token product loads at a time: more is slower on an H200, by registers.
-    pub(crate) fn chunks_at_once(&self, chunks: u32) -> u32 {
-        chunks.div_ceil(self.subgroup).clamp(1, 2)
+    /// Subgroups of a workgroup of the one-token product, which take a row each, and chunks of a row that a lane
+    /// loads at a time. Chosen on an H200: fewer of either for short weights, fewer chunks for long rows, by registers.
+    pub(crate) fn one_row(&self, weight_rows: usize, chunks: u32) -> (u32, u32) {
+        const TALL: usize = 2048;
+        const LONG: u32 = 512;
+        let subgroups = self.subgroups_up_to(if weight_rows < TALL { 8 } else { 16 });
+        (subgroups, if chunks <= self.subgroup || chunks > LONG { 1 } else { 2 })
     }
 
     /// At least so many rows a workgroup, more where the grid would not hold the weight's.

@@ -15,6 +15,9 @@ use crate::weight::{CHUNK, chunks};
 /// Subgroups of a workgroup that computes a chunk of gate and up.
 const GATE_UP_SUBGROUPS: u32 = 8;
 
+/// The same in a chain, where weights are small and workgroups few.
+const CHAINED_GATE_UP_SUBGROUPS: u32 = 16;
+
 /// Bytes of gate and up beyond which no chain is worth it. On an H200 66 MB lose 7 % of a step by one.
 const MOST_GATE_UP: u64 = 8 << 20;
 
@@ -215,19 +218,20 @@ impl Lowering<'_> {
         push.address(self.step()).word(header_word as u32);
         let tiles = self.word("grid width", gate.rows / CHUNK)?;
         let n_chunks = self.word("columns", chunks(gate.columns))?;
-        let lanes = self.tuning.subgroup * self.tuning.subgroups_up_to(GATE_UP_SUBGROUPS);
+        let lanes = |subgroups| self.tuning.subgroup * self.tuning.subgroups_up_to(subgroups);
         let gelu = u32::from(activation == Activation::GeluTanh);
         let mut launch = if self.is_small(&self.bound.weights, MOST_GATE_UP) {
             push.word(self.word("weight rows", gate.rows)?).word(n_chunks);
             let grid = self.fits([tiles, 1, 1])?;
-            let own = [n_chunks, gelu, self.tuning.chunks_at_once(n_chunks)];
+            let own = [n_chunks, gelu, self.tuning.one_row(gate.rows, n_chunks).1];
+            let lanes = lanes(CHAINED_GATE_UP_SUBGROUPS);
             self.launch(Kernel::GateUpOne(gate.dtype), lanes, &own, push, grid).in_chain(self.tuning)
         } else {
             push.word(self.word("rows", rows)?).word(self.word("weight rows", gate.rows)?).word(n_chunks);
             // Each chunk of x is loaded for so many rows of both weights.
             let (at_once, known) = if rows == 1 { (1, n_chunks) } else { (2, 0) };
             let own = [self.word("rows", rows)?, at_once, gelu, known];
-            self.launch(Kernel::GateUp(gate.dtype), lanes, &own, push, self.fits([tiles, 1, 1])?)
+            self.launch(Kernel::GateUp(gate.dtype), lanes(GATE_UP_SUBGROUPS), &own, push, self.fits([tiles, 1, 1])?)
         };
         launch.dispatch.reads =
             vec![x.quants, x.scales, range(&gate.slice), range(&up.slice), range(&self.segment.step)];

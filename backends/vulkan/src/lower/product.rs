@@ -150,20 +150,18 @@ impl Lowering<'_> {
         let mut first = 0;
         while first < n_weights {
             let dtype = weights[first].dtype;
-            let (lanes, rows) = match one {
-                true => (self.tuning.one_row(), 1),
-                false => self.tuning.matvec(self.rows().0, weights[first].rows, chunks(weights[first].columns)),
-            };
+            let columns = chunks(weights[first].columns);
+            let (lanes, rows) = self.tuning.matvec(self.rows().0, weights[first].rows, columns);
             let mut count = 1;
             while first + count < n_weights.min(first + 3)
                 && weights[first + count].dtype == dtype
-                && weights[first + count - 1].rows.is_multiple_of(rows as usize)
+                && (one || weights[first + count - 1].rows.is_multiple_of(rows as usize))
             {
                 count += 1;
             }
             let of = (first, count, whole);
             out.push(match one {
-                true => self.one_of(of, lanes, (bias, softcap), x)?,
+                true => self.one_of(of, (bias, softcap), x)?,
                 false => self.few_of(of, (lanes, rows), (bias, softcap), x)?,
             });
             first += count;
@@ -206,7 +204,6 @@ impl Lowering<'_> {
     fn one_of(
         &self,
         (first, count, whole): (usize, usize, usize),
-        lanes: u32,
         (bias, softcap): (bool, Option<f32>),
         x: QuantisedX,
     ) -> Result<Launch> {
@@ -220,10 +217,12 @@ impl Lowering<'_> {
         self.push_weight_rows(&mut push, first, count)?;
         let n_chunks = self.word("columns", chunks(weights[0].columns))?;
         push.word(self.rows().1 as u32).word(n_chunks).float(softcap.unwrap_or(0.0));
-        let groups = self.word("grid width", width.div_ceil((lanes / self.tuning.subgroup) as usize))?;
-        let own = [n_chunks, self.tuning.chunks_at_once(n_chunks), self.word("weights", count)?, u32::from(bias)];
+        let (subgroups, at_once) = self.tuning.one_row(whole, n_chunks);
+        let groups = self.word("grid width", width.div_ceil(subgroups as usize))?;
+        let own = [n_chunks, at_once, self.word("weights", count)?, u32::from(bias)];
         let grid = self.fits([groups, 1, 1])?;
-        let mut launch = self.launch(Kernel::MatVecOne(weights[0].dtype), lanes, &own, push, grid);
+        let mut launch =
+            self.launch(Kernel::MatVecOne(weights[0].dtype), self.tuning.subgroup * subgroups, &own, push, grid);
         launch.dispatch.reads = vec![x.quants, x.scales, range(&self.segment.step)];
         launch.dispatch.reads.extend(bound);
         launch.dispatch.writes = columns(self.output()?, 1, whole, offset, width);
