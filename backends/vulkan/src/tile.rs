@@ -86,14 +86,9 @@ pub(crate) const TRIED: [MatrixTile; 4] = [LARGE[0], parts(128, 128, 64, 32, 0),
 const SMALL_PART: u32 = 64 * 32;
 
 impl MatrixTile {
-<<<<<<< HEAD
-    /// The tile for a product of `x_rows` with a weight of `weight_rows`: the largest with which every one of
+    /// The tile for products of `x_rows` with weights of `weight_rows` together: the largest with which every one of
     /// `compute_units` has a workgroup, else the smallest. Chosen on an H200; `prompt_tile`, which was measured on the
     /// device, goes before. `prompt_tile` and `large_parts` as in `Tuning`.
-=======
-    /// The tile for products of `x_rows` with weights of `weight_rows` together: the largest with which every one of
-    /// `compute_units` has a workgroup, else the smallest. Chosen on an H200. `large_parts` as in `Tuning`.
->>>>>>> b46bb17 (Choose tiles by the rows of all weights of an op, which run side by side)
     pub(crate) fn choose(
         (x_rows, weight_rows): (usize, usize),
         compute_units: u32,

@@ -71,12 +71,8 @@ fn plan(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<Plan> {
         if tuning.elements.is_some_and(Elements::are_whole_lines) && rows <= direct_tokens(weight.dtype) {
             return MatrixTile::direct(rows, all_rows, weight.columns, tuning.compute_units, shape);
         }
-<<<<<<< HEAD
         let prefers = (tuning.prompt_tile, tuning.large_parts);
-        MatrixTile::choose((rows, weight.rows), tuning.compute_units, prefers, shape)
-=======
-        MatrixTile::choose(rows, all_rows, tuning.compute_units, tuning.large_parts, shape)
->>>>>>> b46bb17 (Choose tiles by the rows of all weights of an op, which run side by side)
+        MatrixTile::choose((rows, all_rows), tuning.compute_units, prefers, shape)
     };
     let tiles: Vec<MatrixTile> = weights.iter().map(|weight| tuning.tile.unwrap_or_else(|| choose(weight))).collect();
     let stride = tiles.iter().map(|tile| rows.next_multiple_of(tile.tokens as usize)).max()?;
