@@ -13,6 +13,8 @@ const WEIGHTS: &[&str] = &["f32", "f16", "bf16", "q8_0", "q4_0", "q4_1", "q5_0",
 const PLAIN: &[&str] = WEIGHTS.first_chunk::<3>().unwrap();
 const QUANTISED: &[&str] = WEIGHTS.last_chunk::<8>().unwrap();
 const HALVES: &[&str] = WEIGHTS.last_chunk::<10>().unwrap();
+/// What the backend lets lanes make matrices of; the source has every quantised format.
+const LANES: &[&str] = &["q4_0"];
 const KV: &[&str] = &["f32", "f16", "bf16", "q8_0"];
 const KV_HALVES: &[&str] = &["f16", "q8_0"];
 const NONE: &[&str] = &[""];
@@ -23,6 +25,7 @@ const KERNELS: &[(&str, &[&str])] = &[
     ("matvec", PLAIN),
     ("matvec_i8", QUANTISED),
     ("matvec_one", QUANTISED),
+    ("matvec_lanes", LANES),
     ("matmul_rows", WEIGHTS),
     ("matmul_tile", PLAIN),
     ("matmul_tile_i8", QUANTISED),
@@ -34,6 +37,7 @@ const KERNELS: &[(&str, &[&str])] = &[
     ("x_to_f16", NONE),
     ("gate_up", QUANTISED),
     ("gate_up_one", QUANTISED),
+    ("gate_up_lanes", LANES),
     ("quantise", NONE),
     ("row_norm", NONE),
     ("rms_norm", NONE),
@@ -48,6 +52,7 @@ const KERNELS: &[(&str, &[&str])] = &[
     ("residual", NONE),
     ("activate", NONE),
     ("select_outputs", NONE),
+    ("prove_held", NONE),
     ("sample_parts", NONE),
     ("sample", NONE),
     ("read_bandwidth", NONE),

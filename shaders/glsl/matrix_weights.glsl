@@ -10,7 +10,15 @@
 //
 // A quant becomes a half by its bits: 0x6400 | q is 1024 + q, and 0x5400 | q << 4 is 64 + q, both exactly.
 //
-// The including kernel declares NATURAL, `pc.planes[4]`, and `pc.chunks`: chunks of 32 columns of a row.
+// The including kernel declares NATURAL, `pc.planes[4]` or PLANES in its place, and `pc.chunks`: chunks of 32 columns of
+// a row. Where it defines CHUNK_OF, it says which chunk a slot of a lane comes from.
+
+#ifndef PLANES
+#define PLANES pc.planes
+#endif
+#ifndef CHUNK_OF
+#define CHUNK_OF(run, lane, slot) ((run) * 8 + (lane) * 2 + (slot))
+#endif
 
 layout(buffer_reference, scalar, buffer_reference_align = 8) readonly buffer WordPairs { uvec2 v[]; };
 
@@ -63,7 +71,7 @@ struct Scales {
 
 // The 32 columns that a slot of a lane comes from, as an index into the weight's; at the end of a row the last ones.
 uint block_of(uint row, uint slab, uint lane, uint slot) {
-    uint chunk = NATURAL ? slab * 2 + (lane >> 1) : (slab >> 2) * 8 + lane * 2 + slot;
+    uint chunk = NATURAL ? slab * 2 + (lane >> 1) : CHUNK_OF(slab >> 2, lane, slot);
     return row * pc.chunks + min(chunk, pc.chunks - 1);
 }
 
@@ -71,9 +79,9 @@ Raw load_raw(uint row, uint slab, uint lane) {
     Raw raw;
 #if defined(FORMAT_Q8_0)
     if (NATURAL) {
-        raw.q = Quads(pc.planes[0]).v[block_of(row, slab, lane, 0) * 2 + (lane & 1u)];
+        raw.q = Quads(PLANES[0]).v[block_of(row, slab, lane, 0) * 2 + (lane & 1u)];
     } else {
-        Words words = Words(pc.planes[0]);
+        Words words = Words(PLANES[0]);
         uint first = block_of(row, slab, lane, 0) * 8 + (slab & 3u);
         uint second = block_of(row, slab, lane, 1) * 8 + (slab & 3u);
         raw.q = uvec4(words.v[first], words.v[first + 4], words.v[second], words.v[second + 4]);
@@ -83,20 +91,20 @@ Raw load_raw(uint row, uint slab, uint lane) {
         uint block = block_of(row, slab, lane, i);
 #if defined(FORMAT_F16) || defined(FORMAT_BF16)
         if (NATURAL) {
-            raw.q[i] = Quads(pc.planes[0]).v[block * 4 + (lane & 1u) * 2 + i];
+            raw.q[i] = Quads(PLANES[0]).v[block * 4 + (lane & 1u) * 2 + i];
         } else {
-            WordPairs pairs = WordPairs(pc.planes[0]);
+            WordPairs pairs = WordPairs(PLANES[0]);
             raw.q[i] = uvec4(pairs.v[block * 8 + (slab & 3u)], pairs.v[block * 8 + 4 + (slab & 3u)]);
         }
 #else
-        raw.q[i] = Quads(pc.planes[0]).v[block];
+        raw.q[i] = Quads(PLANES[0]).v[block];
 #endif
 #if defined(FORMAT_Q5_0) || defined(FORMAT_Q5_1)
-        raw.above[i] = Words(pc.planes[1]).v[block];
+        raw.above[i] = Words(PLANES[1]).v[block];
 #elif defined(FORMAT_Q5_K)
-        raw.above[i] = Quads(pc.planes[1]).v[(block >> 3) * 2 + i];
+        raw.above[i] = Quads(PLANES[1]).v[(block >> 3) * 2 + i];
 #elif defined(FORMAT_Q6_K)
-        raw.above[i] = Quads(pc.planes[1]).v[(block >> 3) * 4 + (lane & 2u) + i];
+        raw.above[i] = Quads(PLANES[1]).v[(block >> 3) * 4 + (lane & 2u) + i];
 #endif
     }
 #endif
@@ -108,30 +116,30 @@ RawScales load_scales(uint row, uint slab, uint lane) {
 #if defined(FORMAT_Q4_K) || defined(FORMAT_Q5_K)
     uint super_block = block_of(row, slab, lane, 0) >> 3;
 #if defined(FORMAT_Q4_K)
-    Words small = Words(pc.planes[1]);
-    s.d = Words(pc.planes[2]).v[super_block];
+    Words small = Words(PLANES[1]);
+    s.d = Words(PLANES[2]).v[super_block];
 #else
-    Words small = Words(pc.planes[2]);
-    s.d = Words(pc.planes[3]).v[super_block];
+    Words small = Words(PLANES[2]);
+    s.d = Words(PLANES[3]).v[super_block];
 #endif
     s.small = uvec3(small.v[super_block * 3], small.v[super_block * 3 + 1], small.v[super_block * 3 + 2]);
 #elif defined(FORMAT_Q6_K)
     uint super_block = block_of(row, slab, lane, 0) >> 3;
     uint pair = super_block * 8 + (lane & 2u) * 2 + (lane & 1u);
-    s.small[0] = load_bits16(pc.planes[2], pair);
-    s.small[1] = load_bits16(pc.planes[2], pair + 2);
-    s.d = load_bits16(pc.planes[3], super_block);
+    s.small[0] = load_bits16(PLANES[2], pair);
+    s.small[1] = load_bits16(PLANES[2], pair + 2);
+    s.d = load_bits16(PLANES[3], super_block);
 #else
     [[unroll]] for (uint i = 0; i < 2; i++) {
         uint block = block_of(row, slab, lane, i);
 #if defined(FORMAT_Q8_0) || defined(FORMAT_Q4_0)
-        s.d[i] = load_bits16(pc.planes[1], block);
+        s.d[i] = load_bits16(PLANES[1], block);
 #elif defined(FORMAT_Q5_0)
-        s.d[i] = load_bits16(pc.planes[2], block);
+        s.d[i] = load_bits16(PLANES[2], block);
 #elif defined(FORMAT_Q4_1)
-        s.d[i] = Words(pc.planes[1]).v[block];
+        s.d[i] = Words(PLANES[1]).v[block];
 #elif defined(FORMAT_Q5_1)
-        s.d[i] = Words(pc.planes[2]).v[block];
+        s.d[i] = Words(PLANES[2]).v[block];
 #else
         s.d[i] = 0;
 #endif

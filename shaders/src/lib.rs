@@ -18,6 +18,8 @@ pub enum Kernel {
     MatVec(DType),
     /// Product for one token with quantised weights, in a chain.
     MatVecOne(DType),
+    /// Product for a few tokens with quantised weights, by matrix instructions whose factors lanes make.
+    MatVecLanes(DType),
     /// Product for drivers on the CPU: a lane owns a row.
     MatMulRows(DType),
     /// Product for many tokens: tiles in shared memory.
@@ -36,6 +38,10 @@ pub enum Kernel {
     GateUp(DType),
     /// The same for one token, in a chain.
     GateUpOne(DType),
+    /// The same for a few tokens, by matrix instructions whose factors lanes make.
+    GateUpLanes(DType),
+    /// A product of matrices that lanes make, to see whether a device lets them.
+    ProveHeld,
     /// Activations to 8 bits, for products with quantised weights.
     Quantise,
     /// A branch joins the residual stream, which is normed for the next product.
@@ -80,6 +86,7 @@ impl Kernel {
             Kernel::MatVec(format) if format.is_quantised() => ("matvec_i8", Some(format)),
             Kernel::MatVec(format) => ("matvec", Some(format)),
             Kernel::MatVecOne(format) => ("matvec_one", Some(format)),
+            Kernel::MatVecLanes(format) => ("matvec_lanes", Some(format)),
             Kernel::MatMulRows(format) => ("matmul_rows", Some(format)),
             Kernel::MatMulTile(format) if format.is_quantised() => ("matmul_tile_i8", Some(format)),
             Kernel::MatMulTile(format) => ("matmul_tile", Some(format)),
@@ -90,6 +97,8 @@ impl Kernel {
             Kernel::XToF16 => ("x_to_f16", None),
             Kernel::GateUp(format) => ("gate_up", Some(format)),
             Kernel::GateUpOne(format) => ("gate_up_one", Some(format)),
+            Kernel::GateUpLanes(format) => ("gate_up_lanes", Some(format)),
+            Kernel::ProveHeld => ("prove_held", None),
             Kernel::Quantise => ("quantise", None),
             Kernel::RowNorm => ("row_norm", None),
             Kernel::RmsNorm => ("rms_norm", None),
@@ -144,6 +153,9 @@ mod tests {
             Kernel::SampleParts,
             Kernel::Sample,
             Kernel::ReadBandwidth,
+            Kernel::ProveHeld,
+            Kernel::MatVecLanes(DType::Q4_0),
+            Kernel::GateUpLanes(DType::Q4_0),
         ];
         for format in DType::ALL {
             kernels.extend([

@@ -147,6 +147,7 @@ impl Backend for VulkanBackend {
             VulkanDevice { copies: self.options.copies, ..VulkanDevice::new(info, tuning, logical, epoch, lost) };
         device.prove()?;
         device.tuning.elements = device.elements()?;
+        device.tuning.lanes = tuning.lanes && device.holds()?;
         Ok(Arc::new(device))
     }
 }

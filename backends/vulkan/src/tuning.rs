@@ -1,6 +1,6 @@
 //! Choices that depend on the kind of device: which product kernel, how many lanes a workgroup has.
 
-use biga_hal::DeviceKind;
+use biga_hal::{DType, DeviceKind};
 use biga_shaders::Kernel;
 
 use crate::{
@@ -30,6 +30,8 @@ pub(crate) struct Tuning {
     pub(crate) matrix: Option<MatrixShape>,
     /// Where an invocation's components of a matrix lie, once that is known.
     pub(crate) elements: Option<Elements>,
+    /// True if lanes make matrices by themselves, for few rows of x; a device must show that it lets them.
+    pub(crate) lanes: bool,
     /// The tile of every product by matrix instructions, if not that of the table.
     pub(crate) tile: Option<MatrixTile>,
     /// The tile of large products that was the fastest on this device, if that was measured.
@@ -41,6 +43,27 @@ pub(crate) struct Tuning {
     pub(crate) compute_units: u32,
     /// True if launches may wait for each other in the shader.
     pub(crate) chains: bool,
+}
+
+/// The matrix instruction whose factors lanes make by themselves, and their subgroup.
+const LANES_SHAPE: (MatrixShape, u32) = ([16, 8, 16], 32);
+
+/// How a workgroup of such a product is cut (`lanes.glsl`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LanesCut {
+    /// Subgroups of a workgroup.
+    pub(crate) subgroups: u32,
+    /// Matrices of 16 rows of each weight that a subgroup computes.
+    pub(crate) tiles: u32,
+    /// Subgroups that share the columns of a row.
+    pub(crate) sharers: u32,
+}
+
+impl LanesCut {
+    /// Rows of a weight that a workgroup computes.
+    pub(crate) fn rows(&self) -> u32 {
+        self.subgroups / self.sharers * self.tiles * 16
+    }
 }
 
 /// What to assume where a driver does not count compute units: a larger integrated GPU.
@@ -64,14 +87,21 @@ impl Tuning {
         let (min, max) = (facts.min_subgroup_size, facts.max_subgroup_size);
         let subgroup =
             if facts.can_require_subgroup_size && min <= 32 && 32 <= max { 32 } else { facts.subgroup_size.max(1) };
+        let matrix = if software || options.matrices == Matrices::Never { None } else { matrix(facts) };
+        let (shape, lanes) = LANES_SHAPE;
         Tuning {
+            lanes: matrix.is_some()
+                && subgroup == lanes
+                && facts.matrix_f16.contains(&shape)
+                && facts.max_workgroup_subgroups >= 8
+                && facts.max_lanes >= 256,
             subgroup,
             software,
             max_subgroups: facts.max_workgroup_subgroups,
             max_grid: facts.max_grid,
             max_shared_bytes: facts.max_shared_bytes,
             max_lanes: facts.max_lanes.min(subgroup.saturating_mul(facts.max_workgroup_subgroups)),
-            matrix: if software || options.matrices == Matrices::Never { None } else { matrix(facts) },
+            matrix,
             elements: None,
             tile: if let Matrices::Tile(tile) = options.matrices { Some(tile) } else { None },
             prompt_tile: None,
@@ -123,6 +153,27 @@ impl Tuning {
             _ => (if chunks < LONG { 1 } else { 4 }, 4),
         };
         (self.subgroup * self.subgroups_up_to(subgroups), self.enough_rows(rows, weight_rows))
+    }
+
+    /// True if lanes make the matrices of products of `tokens` rows of x with weights of a format: where that is known to
+    /// be faster, on an H200.
+    pub(crate) fn lanes_take(&self, tokens: usize, dtype: DType) -> bool {
+        self.lanes && (3..=8).contains(&tokens) && dtype == DType::Q4_0
+    }
+
+    /// The cut of such a product. Chosen on an H200: of tall weights a subgroup takes more rows, for which it makes halves
+    /// of x once.
+    pub(crate) fn lanes_cut(&self, weight_rows: usize) -> LanesCut {
+        match weight_rows {
+            65536.. => LanesCut { subgroups: 4, tiles: 2, sharers: 1 },
+            8192.. => LanesCut { subgroups: 4, tiles: 2, sharers: 4 },
+            _ => LanesCut { subgroups: 8, tiles: 1, sharers: 8 },
+        }
+    }
+
+    /// The same of gate and up, where a workgroup computes 32 rows of both.
+    pub(crate) fn lanes_gate_up(&self) -> LanesCut {
+        LanesCut { subgroups: 2, tiles: 2, sharers: 2 }
     }
 
     /// Subgroups of a workgroup of the one-token product, which take a row each, and chunks of a row that a lane

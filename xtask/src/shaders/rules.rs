@@ -4,8 +4,9 @@ use anyhow::{Result, bail};
 
 use super::compile::{Kernel, Report, TARGETS};
 
-/// Kernels that no target is given: those for drivers on the CPU, and one for GPUs whose matrices lie otherwise.
-const FOR_OTHERS: [&str; 3] = ["attention_rows", "matmul_direct", "matmul_rows"];
+/// Kernels that no target is given: those for drivers on the CPU, and those for GPUs whose matrices lie otherwise.
+const FOR_OTHERS: [&str; 6] =
+    ["attention_rows", "gate_up_lanes", "matmul_direct", "matmul_rows", "matvec_lanes", "prove_held"];
 
 /// Figures that must be zero, and their unit: registers that went to memory, and local arrays that did.
 const ABSENT: [(&str, &str); 3] =

@@ -4,6 +4,10 @@
 //! submission, signals its fences, and computes nothing. Such a device is refused when it is opened, before
 //! a program reads zeros for results. Copying 16 bytes tells, and costs one small submission.
 
+use std::sync::{Arc, PoisonError};
+
+use biga_shaders::Kernel;
+
 use super::{Command, Error, HostUse, Result, VulkanDevice};
 
 /// Unlike anything that fresh memory holds.
@@ -37,4 +41,42 @@ impl VulkanDevice {
                 .to_owned(),
         })
     }
+
+    /// Whether lanes hold the elements of matrices that `held.glsl` says, by a product of matrices that they make.
+    ///
+    /// # Errors
+    /// What goes wrong on the way.
+    pub(super) fn holds(&self) -> Result<bool> {
+        let product = self.allocate_own("proof of matrices", 4 * (ROWS * TOKENS) as u64, HostUse::Reads)?;
+        let constants = [self.tuning.subgroup; 2];
+        let mut pipelines = self.pipelines.lock().unwrap_or_else(PoisonError::into_inner);
+        let pipeline = Arc::clone(&pipelines.get(self.target(), Kernel::ProveHeld, &constants)?);
+        drop(pipelines);
+        let address = product.memory.address();
+        let push = vec![address as u32, (address >> 32) as u32];
+        self.run_now(vec![Command::Launch { pipeline, push, grid: [1, 1, 1] }])?;
+        let mut seen = [0; 4 * ROWS * TOKENS];
+        let read = product.memory.read(0, &mut seen);
+        let seen = seen.as_chunks::<4>().0.iter().map(|bytes| f32::from_le_bytes(*bytes));
+        let held = read && seen.eq(expected());
+        if !held {
+            tracing::info!(device = %self.info.id, "lanes hold other elements of matrices than the kernels for few rows take");
+        }
+        Ok(held)
+    }
+}
+
+/// The sides of the product that `prove_held.comp` computes.
+const ROWS: usize = 16;
+const TOKENS: usize = 8;
+const COLUMNS: usize = 16;
+
+/// That product, [row of x, row of the weight], of its numbers.
+fn expected() -> impl Iterator<Item = f32> {
+    let weight = |row: usize, column: usize| (7 * row + 5 * column + row * column + 3) % 13;
+    let x = |row: usize, column: usize| (3 * row + 2 * column + row * column + 1) % 11;
+    (0..ROWS * TOKENS).map(move |i| {
+        let (token, row) = (i / ROWS, i % ROWS);
+        (0..COLUMNS).map(|column| weight(row, column) * x(token, column)).sum::<usize>() as f32
+    })
 }

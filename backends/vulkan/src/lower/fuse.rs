@@ -67,7 +67,8 @@ impl Unit {
     }
 }
 
-/// True if an op multiplies few rows of x, as quants, with weights that are all quantised.
+/// True if an op multiplies few rows of x, as quants, with weights that are all quantised, in formats that lanes take
+/// where rows are more than the other kernels do.
 pub(super) fn multiplies_few(segment: &Segment, tuning: &Tuning, bound: &BoundOp) -> bool {
     let kind = &bound.op.kind;
     let shapes = kind.weights();
@@ -75,8 +76,11 @@ pub(super) fn multiplies_few(segment: &Segment, tuning: &Tuning, bound: &BoundOp
         shapes.iter().zip(&bound.weights).filter(|(shape, _)| shape.role == WeightRole::Matrix).peekable();
     !tuning.software
         && matrices.peek().is_some()
-        && (1..=MATVEC_TOKENS).contains(&rows(segment, bound))
-        && matrices.all(|(_, weight)| weight.dtype.is_quantised())
+        && rows(segment, bound) > 0
+        && matrices.all(|(_, weight)| {
+            let rows = rows(segment, bound);
+            weight.dtype.is_quantised() && (rows <= MATVEC_TOKENS || tuning.lanes_take(rows, weight.dtype))
+        })
 }
 
 fn takes_quants(segment: &Segment, tuning: &Tuning, index: usize) -> bool {

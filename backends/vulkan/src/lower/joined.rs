@@ -228,10 +228,17 @@ impl Lowering<'_> {
             self.launch(Kernel::GateUpOne(gate.dtype), lanes, &own, push, grid).in_chain(self.tuning)
         } else {
             push.word(self.word("rows", rows)?).word(self.word("weight rows", gate.rows)?).word(n_chunks);
-            // Each chunk of x is loaded for so many rows of both weights.
-            let (at_once, known) = if rows == 1 { (1, n_chunks) } else { (2, 0) };
-            let own = [self.word("rows", rows)?, at_once, gelu, known];
-            self.launch(Kernel::GateUp(gate.dtype), lanes(GATE_UP_SUBGROUPS), &own, push, self.fits([tiles, 1, 1])?)
+            if self.tuning.lanes_take(rows, gate.dtype) {
+                let cut = self.tuning.lanes_gate_up();
+                let own = [self.word("rows", rows)?, cut.tiles, cut.sharers, gelu];
+                let lanes = cut.subgroups * self.tuning.subgroup;
+                self.launch(Kernel::GateUpLanes(gate.dtype), lanes, &own, push, self.fits([tiles, 1, 1])?)
+            } else {
+                // Each chunk of x is loaded for so many rows of both weights.
+                let (at_once, known) = if rows == 1 { (1, n_chunks) } else { (2, 0) };
+                let own = [self.word("rows", rows)?, at_once, gelu, known];
+                self.launch(Kernel::GateUp(gate.dtype), lanes(GATE_UP_SUBGROUPS), &own, push, self.fits([tiles, 1, 1])?)
+            }
         };
         launch.dispatch.reads =
             vec![x.quants, x.scales, range(&gate.slice), range(&up.slice), range(&self.segment.step)];

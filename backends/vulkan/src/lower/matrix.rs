@@ -6,16 +6,19 @@
 use biga_hal::{Activation, BoundOp, BoundWeight, ByteRange, DType, OpKind, Result, Rows, Segment};
 use biga_shaders::Kernel;
 
-use super::{Launch, Lowering, check::range, fuse::COUNTERS, product::columns, push::Push};
+use super::{
+    Launch, Lowering,
+    check::range,
+    fuse::{self, COUNTERS},
+    product::{MATVEC_TOKENS, columns},
+    push::Push,
+};
 use crate::{
     elements::Elements,
     tile::{MatrixShape, MatrixTile, Share},
     tuning::Tuning,
     weight::{chunks, plane_offsets},
 };
-
-/// The most rows of x for which another kernel is faster.
-const FEW_TOKENS: usize = 4;
 
 /// Columns of a slab of x as halves; a row has a multiple of four.
 const SLAB: usize = 64;
@@ -62,7 +65,8 @@ fn plan(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<Plan> {
     };
     let weights = bound.weights.get(..widths)?;
     // Halves would lose what f32 holds.
-    if rows <= FEW_TOKENS || weights.iter().any(|weight| weight.dtype == DType::F32) {
+    let few = rows <= MATVEC_TOKENS || fuse::multiplies_few(segment, tuning, bound);
+    if few || weights.iter().any(|weight| weight.dtype == DType::F32) {
         return None;
     }
     // The products of an op run side by side: together they fill the device.

@@ -8,10 +8,11 @@ use biga_hal::{BoundOp, BoundWeight, ByteRange, OpKind, Result, Segment};
 use biga_shaders::Kernel;
 
 use super::{Launch, Lowering, check::range, fuse, matrix, push::Push, sample};
-use crate::tuning::Tuning;
+use crate::tuning::{LanesCut, Tuning};
 use crate::weight::{CHUNK, chunks, plane_offsets};
 
-/// The most rows of x that the few-token kernel takes; beyond, decoding a weight once for many rows wins.
+/// The most rows of x that the kernels for few take where lanes do not make matrices; beyond, decoding a weight once for
+/// many rows wins.
 pub(super) const MATVEC_TOKENS: usize = 4;
 
 /// Bytes of weights up to which one row of x is multiplied in a chain. On an H200 65 MB gain by it; the head, at 296
@@ -150,8 +151,13 @@ impl Lowering<'_> {
         let mut first = 0;
         while first < n_weights {
             let dtype = weights[first].dtype;
-            let columns = chunks(weights[first].columns);
-            let (lanes, rows) = self.tuning.matvec(self.rows().0, weights[first].rows, columns);
+            let (rows, n_chunks) = (weights[first].rows, chunks(weights[first].columns));
+            let takes = self.tuning.lanes_take(self.rows().0, dtype);
+            let cut = takes.then(|| self.tuning.lanes_cut(rows));
+            let (lanes, rows) = match cut {
+                Some(cut) => (cut.subgroups * self.tuning.subgroup, cut.rows()),
+                None => self.tuning.matvec(self.rows().0, rows, n_chunks),
+            };
             let mut count = 1;
             while first + count < n_weights.min(first + 3)
                 && weights[first + count].dtype == dtype
@@ -162,7 +168,7 @@ impl Lowering<'_> {
             let of = (first, count, whole);
             out.push(match one {
                 true => self.one_of(of, (bias, softcap), x)?,
-                false => self.few_of(of, (lanes, rows), (bias, softcap), x)?,
+                false => self.few_of(of, (lanes, rows, cut), (bias, softcap), x)?,
             });
             first += count;
         }
@@ -232,7 +238,7 @@ impl Lowering<'_> {
     fn few_of(
         &self,
         (first, count, whole): (usize, usize, usize),
-        (lanes, rows): (u32, u32),
+        (lanes, rows, cut): (u32, u32, Option<LanesCut>),
         (bias, softcap): (bool, Option<f32>),
         x: QuantisedX,
     ) -> Result<Launch> {
@@ -248,9 +254,14 @@ impl Lowering<'_> {
         push.word(self.word("columns", chunks(weights[0].columns))?);
         push.word(self.word("width", whole)?).word(self.word("width", offset)?).float(softcap.unwrap_or(0.0));
         let groups: usize = weights.iter().map(|weight| weight.rows.div_ceil(rows as usize)).sum();
-        let own = [self.word("rows", n_rows)?, rows, self.word("weights", count)?, u32::from(bias)];
+        let (kernel, cut) = match cut {
+            Some(cut) => (Kernel::MatVecLanes(weights[0].dtype), vec![cut.tiles, cut.sharers]),
+            None => (Kernel::MatVec(weights[0].dtype), vec![rows]),
+        };
+        let of = [self.word("weights", count)?, u32::from(bias)];
+        let own = [&[self.word("rows", n_rows)?], &cut[..], &of].concat();
         let grid = self.fits([self.word("grid width", groups)?, 1, 1])?;
-        let mut launch = self.launch(Kernel::MatVec(weights[0].dtype), lanes, &own, push, grid);
+        let mut launch = self.launch(kernel, lanes, &own, push, grid);
         launch.dispatch.reads = vec![x.quants, x.scales, range(&self.segment.step)];
         launch.dispatch.reads.extend(bound);
         let width: usize = weights.iter().map(|weight| weight.rows).sum();

@@ -184,6 +184,28 @@ fn the_bucket_and_the_device_choose_the_product() {
 }
 
 #[test]
+fn lanes_make_the_matrices_of_few_rows_where_they_can() {
+    let mut facts = probe::example_facts();
+    facts.matrix_f16.push([16, 8, 16]);
+    let kernels = |tokens: usize, matrices: Matrices| -> Vec<&'static str> {
+        let segment = segment(tokens, |space, bucket| layer(space, bucket, true));
+        let options = VulkanOptions { kernels: Kernels::Gpu, matrices, ..VulkanOptions::default() };
+        let tables = super::constant_tables(&segment).into_iter().map(|table| (table, 1 << 50)).collect::<Vec<_>>();
+        let launches = lower(&segment, &Tuning::new(&facts, options), &tables, SCRATCH).unwrap();
+        launches[2..10].iter().map(|launch| launch.kernel.source().0).collect()
+    };
+    let of = |product: &'static str, gate_up: &'static str| {
+        ["row_norm", product, "rope_append", "attention_split", product, "row_norm", gate_up, product]
+    };
+    for tokens in [3, 8] {
+        assert_eq!(kernels(tokens, Matrices::Auto), of("matvec_lanes", "gate_up_lanes"));
+    }
+    assert_eq!(kernels(2, Matrices::Auto), of("matvec_i8", "gate_up"));
+    assert_eq!(kernels(4, Matrices::Never), of("matvec_i8", "gate_up"));
+    assert!(kernels(9, Matrices::Auto).contains(&"matmul_split"));
+}
+
+#[test]
 fn push_constants_fit_what_every_device_has() {
     let segment = segment(2, |space, bucket| {
         let x = space.slice(4 * HEADS.qkv_width() * 2);
