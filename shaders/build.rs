@@ -14,7 +14,7 @@ const PLAIN: &[&str] = WEIGHTS.first_chunk::<3>().unwrap();
 const QUANTISED: &[&str] = WEIGHTS.last_chunk::<8>().unwrap();
 const HALVES: &[&str] = WEIGHTS.last_chunk::<10>().unwrap();
 /// What the backend lets lanes make matrices of; the source has every quantised format.
-const LANES: &[&str] = &["q4_0"];
+const LANES: &[&str] = &["q4_0", "q8_0"];
 const KV: &[&str] = &["f32", "f16", "bf16", "q8_0"];
 const KV_HALVES: &[&str] = &["f16", "q8_0"];
 const NONE: &[&str] = &[""];

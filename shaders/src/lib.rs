@@ -156,6 +156,8 @@ mod tests {
             Kernel::ProveHeld,
             Kernel::MatVecLanes(DType::Q4_0),
             Kernel::GateUpLanes(DType::Q4_0),
+            Kernel::MatVecLanes(DType::Q8_0),
+            Kernel::GateUpLanes(DType::Q8_0),
         ];
         for format in DType::ALL {
             kernels.extend([

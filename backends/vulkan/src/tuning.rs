@@ -158,7 +158,7 @@ impl Tuning {
     /// True if lanes make the matrices of products of `tokens` rows of x with weights of a format: where that is known to
     /// be faster, on an H200.
     pub(crate) fn lanes_take(&self, tokens: usize, dtype: DType) -> bool {
-        self.lanes && (3..=8).contains(&tokens) && dtype == DType::Q4_0
+        self.lanes && (3..=8).contains(&tokens) && matches!(dtype, DType::Q4_0 | DType::Q8_0)
     }
 
     /// The cut of such a product. Chosen on an H200: of tall weights a subgroup takes more rows, for which it makes halves
