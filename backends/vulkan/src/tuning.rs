@@ -158,22 +158,31 @@ impl Tuning {
     /// True if lanes make the matrices of products of `tokens` rows of x with weights of a format: where that is known to
     /// be faster, on an H200.
     pub(crate) fn lanes_take(&self, tokens: usize, dtype: DType) -> bool {
-        self.lanes && (3..=8).contains(&tokens) && matches!(dtype, DType::Q4_0 | DType::Q8_0)
+        let most = match dtype {
+            DType::Q4_0 => 16,
+            DType::Q8_0 => 8,
+            _ => return false,
+        };
+        self.lanes && (3..=most).contains(&tokens)
     }
 
     /// The cut of such a product. Chosen on an H200: of tall weights a subgroup takes more rows, for which it makes halves
     /// of x once.
-    pub(crate) fn lanes_cut(&self, weight_rows: usize) -> LanesCut {
-        match weight_rows {
-            65536.. => LanesCut { subgroups: 4, tiles: 2, sharers: 1 },
-            8192.. => LanesCut { subgroups: 4, tiles: 2, sharers: 4 },
-            _ => LanesCut { subgroups: 8, tiles: 1, sharers: 8 },
+    pub(crate) fn lanes_cut(&self, tokens: usize, weight_rows: usize) -> LanesCut {
+        match (tokens, weight_rows) {
+            (..=8, 65536..) => LanesCut { subgroups: 4, tiles: 2, sharers: 1 },
+            (..=8, 8192..) | (_, 65536..) => LanesCut { subgroups: 4, tiles: 2, sharers: 4 },
+            (..=8, _) | (_, 8192..) => LanesCut { subgroups: 8, tiles: 1, sharers: 8 },
+            _ => LanesCut { subgroups: 4, tiles: 1, sharers: 4 },
         }
     }
 
     /// The same of gate and up, where a workgroup computes 32 rows of both.
-    pub(crate) fn lanes_gate_up(&self) -> LanesCut {
-        LanesCut { subgroups: 2, tiles: 2, sharers: 2 }
+    pub(crate) fn lanes_gate_up(&self, tokens: usize) -> LanesCut {
+        match tokens {
+            ..=8 => LanesCut { subgroups: 2, tiles: 2, sharers: 2 },
+            _ => LanesCut { subgroups: 4, tiles: 1, sharers: 2 },
+        }
     }
 
     /// Subgroups of a workgroup of the one-token product, which take a row each, and chunks of a row that a lane

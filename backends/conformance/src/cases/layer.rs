@@ -196,6 +196,7 @@ pub(crate) fn run(pair: &Pair<'_>, report: &mut Report) {
         (DType::F16, DType::F16),
         (DType::BF16, DType::BF16),
         (DType::Q8_0, DType::Q8_0),
+        (DType::Q4_0, DType::F16),
         (DType::Q4_1, DType::F16),
         (DType::Q6_K, DType::F32),
     ];
@@ -254,10 +255,15 @@ fn check(pair: &Pair<'_>, dtype: DType, kv: DType) -> std::result::Result<(), St
     let mut pairs = vec![2; PROMPT / 2];
     pairs.push(PROMPT % 2);
     pairs.retain(|&size| size > 0);
-    // Devices have kernels of their own for one and for few tokens.
-    for (tokens, sizes) in
-        [(most, &[PROMPT][..]), (most, &[16, 1, 13, 7]), (most, &[1; PROMPT]), (1, &[1; PROMPT]), (3, &pairs)]
-    {
+    // Devices have kernels of their own for one, for few and for some tokens.
+    for (tokens, sizes) in [
+        (most, &[PROMPT][..]),
+        (most, &[16, 1, 13, 7]),
+        (most, &[1; PROMPT]),
+        (1, &[1; PROMPT]),
+        (3, &pairs),
+        (12, &[12, 12, 12, 1]),
+    ] {
         let seen = on(pair.device, tokens, sizes).map_err(|error| error.to_string())?;
         compare(&expected, &seen, tolerance, pair.options.tolerance_factor)
             .map_err(|cause| format!("in steps of {sizes:?}, bucket of {tokens}: {cause}"))?;

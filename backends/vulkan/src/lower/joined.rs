@@ -229,7 +229,7 @@ impl Lowering<'_> {
         } else {
             push.word(self.word("rows", rows)?).word(self.word("weight rows", gate.rows)?).word(n_chunks);
             if self.tuning.lanes_take(rows, gate.dtype) {
-                let cut = self.tuning.lanes_gate_up();
+                let cut = self.tuning.lanes_gate_up(rows);
                 let own = [self.word("rows", rows)?, cut.tiles, cut.sharers, gelu];
                 let lanes = cut.subgroups * self.tuning.subgroup;
                 self.launch(Kernel::GateUpLanes(gate.dtype), lanes, &own, push, self.fits([tiles, 1, 1])?)

@@ -153,7 +153,7 @@ impl Lowering<'_> {
             let dtype = weights[first].dtype;
             let (rows, n_chunks) = (weights[first].rows, chunks(weights[first].columns));
             let takes = self.tuning.lanes_take(self.rows().0, dtype);
-            let cut = takes.then(|| self.tuning.lanes_cut(rows));
+            let cut = takes.then(|| self.tuning.lanes_cut(self.rows().0, rows));
             let (lanes, rows) = match cut {
                 Some(cut) => (cut.subgroups * self.tuning.subgroup, cut.rows()),
                 None => self.tuning.matvec(self.rows().0, rows, n_chunks),
