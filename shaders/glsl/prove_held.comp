@@ -24,8 +24,8 @@ void main() {
     uint row = gl_SubgroupInvocationID / 4;
     uint part = gl_SubgroupInvocationID % 4;
     const uvec4 WEIGHT = uvec4(7, 5, 1, 3);
-    MatrixA a = held_of_weight(numbers(WEIGHT, row, part, 13), numbers(WEIGHT, row + 8, part, 13));
-    MatrixB b = held_of_x(numbers(uvec4(3, 2, 1, 1), row, part, 11));
+    MatrixA a = held_of_weight(numbers(WEIGHT, row, part, 17), numbers(WEIGHT, row + 8, part, 17));
+    MatrixB b = held_of_x(numbers(uvec4(3, 2, 1, 1), row, part, 19));
     MatrixC c = coopMatMulAdd(a, b, MatrixC(0.0));
     coopMatStore(c, product, 0, 16, gl_CooperativeMatrixLayoutColumnMajor);
     barrier();

@@ -146,8 +146,8 @@ impl Backend for VulkanBackend {
         let mut device =
             VulkanDevice { copies: self.options.copies, ..VulkanDevice::new(info, tuning, logical, epoch, lost) };
         device.prove()?;
-        device.tuning.elements = device.elements()?;
-        device.tuning.lanes = tuning.lanes && device.holds()?;
+        device.tuning.elements = device.unless_lost("elements", device.elements())?.flatten();
+        device.tuning.lanes = tuning.lanes && device.unless_lost("matrices of lanes", device.holds())?.unwrap_or(false);
         Ok(Arc::new(device))
     }
 }

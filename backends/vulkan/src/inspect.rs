@@ -31,7 +31,7 @@ pub struct CompiledKernel {
 }
 
 impl VulkanBackend {
-    /// Compiles every pipeline that these segments would run on a device, and those of the device's own, each
+    /// Compiles every pipeline that these segments would run on a device, and that which asks it how matrices lie, each
     /// once. The segments' buffers need be no more than addresses.
     ///
     /// # Errors

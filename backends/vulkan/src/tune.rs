@@ -45,8 +45,8 @@ impl Tuning {
     /// Takes up what was chosen on this device before.
     pub(crate) fn adopt(&mut self, id: DeviceId, choices: &Choices) {
         for (name, value) in choices {
-            let tile = value.parse().ok().filter(|tile| name == PROMPT_TILE && self.fault_of(*tile).is_none());
-            match tile {
+            let tile = value.parse().ok().filter(|tile| TRIED.contains(tile) && self.fault_of(*tile).is_none());
+            match tile.filter(|_| name == PROMPT_TILE) {
                 Some(tile) => self.prompt_tile = Some(tile),
                 None => tracing::warn!(device = %id, name, value, "choice ignored; next: biga probe --measure"),
             }
@@ -85,6 +85,10 @@ mod tests {
         check(PROMPT_TILE, "63x128/64x32/0", None);
         check(PROMPT_TILE, "1024x1024/64x64/2", None);
         check(PROMPT_TILE, "fast", None);
+        // Tiles of other kernels, and some that no kernel has.
+        for tile in ["128x16@32*4*1", "64x64@32*1*1024", "1x64/16x64/0", "32x16*4*0"] {
+            check(PROMPT_TILE, tile, None);
+        }
         check("another", "64x128/64x32/0", None);
     }
 }

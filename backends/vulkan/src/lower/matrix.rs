@@ -73,7 +73,10 @@ fn plan(segment: &Segment, bound: &BoundOp, tuning: &Tuning) -> Option<Plan> {
     let all_rows = weights.iter().map(|weight| weight.rows).sum();
     let choose = |weight: &BoundWeight| {
         if tuning.elements.is_some_and(Elements::are_whole_lines) && rows <= direct_tokens(weight.dtype) {
-            return MatrixTile::direct(rows, all_rows, weight.columns, tuning.compute_units, shape);
+            let tile = MatrixTile::direct(rows, all_rows, weight.columns, tuning.compute_units, shape);
+            if tile.fault(shape, tuning.subgroup, tuning.max_lanes, tuning.max_shared_bytes).is_none() {
+                return tile;
+            }
         }
         let prefers = (tuning.prompt_tile, tuning.large_parts);
         MatrixTile::choose((rows, all_rows), tuning.compute_units, prefers, shape)

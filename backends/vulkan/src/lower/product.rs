@@ -19,6 +19,9 @@ pub(super) const MATVEC_TOKENS: usize = 4;
 /// MB and more, is 10 % slower.
 const MOST_CHAINED: u64 = 80 << 20;
 
+/// The same without chains, where nothing is loaded before the launch before has ended.
+const MOST_ALONE: u64 = 8 << 20;
+
 /// The most rows of x in one tile of the kernel for drivers on the CPU.
 const ROWS_TOKENS: usize = 8;
 
@@ -147,7 +150,8 @@ impl Lowering<'_> {
     ) -> Result<()> {
         let weights = &self.bound.weights[..n_weights];
         let whole: usize = weights.iter().map(|weight| weight.rows).sum();
-        let one = self.is_small(weights, MOST_CHAINED);
+        let most = if self.tuning.chains { MOST_CHAINED } else { MOST_ALONE };
+        let one = self.is_small(weights, most);
         let mut first = 0;
         while first < n_weights {
             let dtype = weights[first].dtype;

@@ -196,11 +196,11 @@ impl Engine {
         let mut pace = Pace::new();
         while flight.n_taken < decode.n_steps {
             let more = flight.n_submitted < decode.n_steps && flight.len() < MAX_IN_FLIGHT;
-            let ended = match flight.nth(0) {
-                Some(oldest) => oldest.timeline.value()? >= oldest.value,
-                None => false,
-            };
-            if ended || !more {
+            if !more {
+                let ended = match flight.nth(0) {
+                    Some(oldest) => oldest.timeline.value()? >= oldest.value,
+                    None => false,
+                };
                 if !ended {
                     pace.sleep(flight)?;
                 }
