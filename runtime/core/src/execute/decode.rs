@@ -84,13 +84,17 @@ impl Pace {
         Pace { woken: Instant::now(), n_taken: 0, step: Pace::UNSEEN }
     }
 
+    /// Of so many steps in flight, those to sleep through where each takes `step`.
+    fn together(step: Duration, in_flight: usize) -> usize {
+        let unseen = Pace::UNSEEN.as_nanos() / step.as_nanos().max(1);
+        let most = in_flight.min(MAX_IN_FLIGHT - 1);
+        usize::try_from(unseen).map_or(most, |unseen| unseen.clamp(1, most.max(1)))
+    }
+
     /// Sleeps until the oldest step has ended, or a few more; one that is in flight behind them keeps the
     /// device busy when the host wakes.
     fn sleep(&mut self, flight: &InFlight) -> Result<()> {
-        let unseen = (Pace::UNSEEN.as_nanos() / self.step.as_nanos().max(1)).max(1);
-        let most = flight.len().min(MAX_IN_FLIGHT - 1);
-        let n = usize::try_from(unseen).map_or(most, |unseen| unseen.min(most));
-        if let Some(point) = flight.nth(n.saturating_sub(1)) {
+        if let Some(point) = flight.nth(Pace::together(self.step, flight.len()).saturating_sub(1)) {
             point.wait(STEP_TIMEOUT)?;
         }
         if self.n_taken > 0 {
@@ -293,5 +297,28 @@ impl Engine {
                 let _ = self.kv.close(item.sequence);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{MAX_IN_FLIGHT, Pace};
+
+    fn check(step_us: u64, in_flight: usize, expected: usize) {
+        assert_eq!(Pace::together(Duration::from_micros(step_us), in_flight), expected, "{step_us} us, {in_flight}");
+    }
+
+    #[test]
+    fn the_host_sleeps_through_steps_that_come_within_a_frame() {
+        check(160_000, MAX_IN_FLIGHT, 1);
+        check(16_001, MAX_IN_FLIGHT, 1);
+        check(6_000, MAX_IN_FLIGHT, 2);
+        check(600, MAX_IN_FLIGHT, 3);
+        check(0, MAX_IN_FLIGHT, 3);
+        check(600, 2, 2);
+        check(600, 1, 1);
+        check(160_000, 1, 1);
     }
 }
