@@ -48,7 +48,14 @@ impl Tuning {
             let tile = value.parse().ok().filter(|tile| TRIED.contains(tile) && self.fault_of(*tile).is_none());
             match tile.filter(|_| name == PROMPT_TILE) {
                 Some(tile) => self.prompt_tile = Some(tile),
-                None => tracing::warn!(device = %id, name, value, "choice ignored; next: biga probe --measure"),
+                // Opened with kernels that have no tiles.
+                None if self.matrix.is_none() => {
+                    tracing::debug!(device = %id, name, value, "no use for a stored choice")
+                }
+                None => tracing::warn!(
+                    "{id}: stored choice {name:?} = {value:?} ignored, this version makes no such choice here; \
+                     `biga probe --measure` makes new ones"
+                ),
             }
         }
     }

@@ -54,6 +54,9 @@ pub struct StoreError {
 const VERSION: u32 = 1;
 /// Larger files are not ours.
 const MAX_BYTES: u64 = 1 << 20;
+/// More choices for a device than any backend makes, and longer ones, are left out.
+const MAX_CHOICES: usize = 16;
+const MAX_CHOICE_BYTES: usize = 64;
 
 impl Measurements {
     /// Where measurements are kept if the user names no file: `biga/machine.json` in the user's
@@ -87,7 +90,8 @@ impl Measurements {
                 self.devices.insert(identity, StoredDevice { name, rates, choices });
             }
         }
-        for (id, choices) in &measured.choices {
+        // A device that was opened with other kernels has nothing to choose; what others chose stays.
+        for (id, choices) in measured.choices.iter().filter(|(_, choices)| !choices.is_empty()) {
             if let Some(stored) = identity(*id).and_then(|(identity, _)| self.devices.get_mut(&identity)) {
                 stored.choices.clone_from(choices);
             }
@@ -105,14 +109,11 @@ impl Measurements {
         self.devices.get(identity).map_or_else(Choices::new, |stored| stored.choices.clone())
     }
 
-    /// Gives devices and links of a topology their stored values where the identity is the same, and devices a fact
-    /// for each choice.
+    /// Gives devices and links of a topology their stored values where the identity is the same.
     pub fn apply(&self, topology: &mut Topology) {
         for info in &mut topology.devices {
             if let Some(stored) = self.devices.get(&info.identity) {
                 info.rates = stored.rates;
-                let choices = stored.choices.iter();
-                info.facts.extend(choices.map(|(name, value)| (name.clone(), format!("{value} (measured)"))));
             }
         }
         let mut links = Vec::new();
@@ -159,7 +160,16 @@ impl Measurements {
         Measurements { version: VERSION, ..Measurements::default() }
     }
 
-    fn check(self) -> Result<Measurements, String> {
+    fn check(mut self) -> Result<Measurements, String> {
+        let word = |text: &String| {
+            (1..=MAX_CHOICE_BYTES).contains(&text.len()) && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic())
+        };
+        for StoredDevice { choices, .. } in self.devices.values_mut() {
+            choices.retain(|name, value| word(name) && word(value));
+            while choices.len() > MAX_CHOICES {
+                choices.pop_last();
+            }
+        }
         let positive = |value: f64| value.is_finite() && value > 0.0;
         for (identity, StoredDevice { rates, .. }) in &self.devices {
             let values = [rates.read_bytes_per_s, rates.flops_per_s, rates.launch_s, rates.submit_s];
@@ -291,7 +301,6 @@ mod tests {
         let mut same = topology();
         read.apply(&mut same);
         assert_eq!(same.device(GPU).unwrap().rates, measured().rates[0].1);
-        assert_eq!(same.device(GPU).unwrap().facts, [("prompt tile".to_owned(), "64x64 (measured)".to_owned())]);
         assert_eq!(read.choices("vulkan:0 1.0"), measured().choices[0].1);
         assert!(!same.device(CPU).unwrap().rates.measured);
         assert_eq!((same.link(GPU, CPU), same.link(CPU, GPU)), (measured().links[0], measured().links[1]));
@@ -329,6 +338,31 @@ mod tests {
         let aside = store.save(&path).unwrap().expect("moved aside");
         assert_eq!(fs::read(aside).unwrap(), text, "nothing of the user's is lost");
         assert_eq!(Measurements::load(&path).1, None);
+    }
+
+    #[test]
+    fn choices_that_no_backend_makes_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("machine.json");
+        let mut store = saved(&path);
+        let choices = &mut store.devices.get_mut("vulkan:0 1.0").unwrap().choices;
+        choices.insert("an escape".to_owned(), "\u{1b}[31mred".to_owned());
+        choices.insert("a long one".to_owned(), "x".repeat(65));
+        choices.insert(String::new(), "without a name".to_owned());
+        store.save(&path).unwrap();
+        assert_eq!(Measurements::load(&path).0.choices("vulkan:0 1.0"), measured().choices[0].1);
+        let choices = &mut store.devices.get_mut("vulkan:0 1.0").unwrap().choices;
+        choices.extend((0..1000).map(|n| (format!("choice {n}"), "x".to_owned())));
+        store.save(&path).unwrap();
+        assert_eq!(Measurements::load(&path).0.choices("vulkan:0 1.0").len(), super::MAX_CHOICES);
+    }
+
+    #[test]
+    fn measuring_with_nothing_to_choose_keeps_what_was_chosen() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = saved(&folder.path().join("machine.json"));
+        store.update(&topology(), &Measured { choices: vec![(GPU, super::Choices::new())], ..measured() });
+        assert_eq!(store.choices("vulkan:0 1.0"), measured().choices[0].1);
     }
 
     #[test]
