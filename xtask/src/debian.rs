@@ -30,21 +30,25 @@ pub(crate) struct Recipe {
     packages: &'static [&'static str],
 }
 
-/// Mesa (lavapipe, RADV and its shim), validation layers, SPIR-V tools, mdBook.
+/// Mesa (lavapipe, RADV and its shim), validation layers, SPIR-V tools, mdBook, and the tools that NPU
+/// packages are compared with: `xclbinutil`, `aiebu-asm`, `aiebu-dump`, `bootgen`.
 pub(crate) const GRAPHICS: Recipe = Recipe {
     name: "trixie",
-    purpose: "Mesa's drivers, validation layers, SPIR-V tools, mdBook",
+    purpose: "Mesa's drivers, validation layers, SPIR-V tools, mdBook, NPU packaging tools",
     suite: "trixie",
     sources: &["trixie main non-free-firmware", "trixie-backports main non-free-firmware"],
     apt_options: &["APT::Install-Recommends \"false\"", "APT::Default-Release \"trixie-backports\""],
     packages: &[
         "libvulkan1",
+        "libxrt-utils",
+        "libxrt-utils-npu",
         "mdbook",
         "mesa-drm-shim",
         "mesa-vulkan-drivers",
         "spirv-tools",
         "vulkan-tools",
         "vulkan-validationlayers",
+        "xilinx-bootgen",
     ],
 };
 

@@ -166,7 +166,7 @@ fn built(context: &mut Context) -> Result<&[build::TestBinary]> {
     Ok(context.tests.as_deref().unwrap_or_default())
 }
 
-/// Where tests find real models and llama.cpp. In CI they are fetched; elsewhere what is in the cache
+/// Where tests find real models, llama.cpp and the tools for NPU packages. In CI they are fetched; elsewhere what is in the cache
 /// is used, and tests that miss one say so.
 pub(crate) fn model_environment() -> Result<Vec<(&'static str, String)>> {
     let cache = Cache::open()?;
@@ -194,6 +194,11 @@ pub(crate) fn model_environment() -> Result<Vec<(&'static str, String)>> {
     match llama {
         Some(root) => environment.push(("BIGA_LLAMA_ROOT", root.display().to_string())),
         None => eprintln!("BIGA_LLAMA_ROOT is not set for the tests: run `cargo xtask setup`"),
+    }
+    let tools = if workspace::in_ci() { Some(debian::GRAPHICS.ensure(&cache)?) } else { debian::GRAPHICS.find(&cache) };
+    match tools {
+        Some(root) => environment.push(("BIGA_NPU_TOOLS", root.display().to_string())),
+        None => eprintln!("BIGA_NPU_TOOLS is not set for the tests: run `cargo xtask setup`"),
     }
     Ok(environment)
 }

@@ -1,0 +1,1 @@
+//! The devices: columns, rows, memories and registers of their arrays.

@@ -1,0 +1,1 @@
+//! Configuration data objects, version 2: the commands inside a PDI.

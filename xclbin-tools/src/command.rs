@@ -1,0 +1,31 @@
+//! What was typed, and one `match` that runs it. A subcommand has a file of its own with its options.
+
+mod exit;
+mod files;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, read, check and change packages for AMD's NPUs, without Xilinx tools
+#[derive(Parser)]
+#[command(name = "xclbin", version, max_term_width = 100)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {}
+
+/// Runs what the command line says.
+pub(crate) fn run() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return exit::of_usage(&error),
+    };
+    let done = match args.command {};
+    #[expect(unreachable_code, reason = "until the first subcommand")]
+    exit::of(done)
+}

@@ -1,0 +1,1 @@
+//! ELF files as aiebu writes them: an instruction stream, and PDIs, with relocations.

@@ -1,0 +1,82 @@
+//! What can be wrong with a file, a text or a wish.
+
+/// Result of a call of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// Why something cannot be read or made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Bytes that contradict their format.
+    #[error("{part}, byte {offset:#x}: {what} is {value}: {bound}")]
+    Malformed {
+        /// The part of the file that the offset counts from: `axlf`, a section's kind, `PDI`, ...
+        part: &'static str,
+        /// Where, from the start of the part.
+        offset: u64,
+        /// The field.
+        what: &'static str,
+        /// What stands there.
+        value: String,
+        /// What may stand there.
+        bound: String,
+    },
+    /// A text (assembler form) that contradicts its grammar.
+    #[error("line {line}, column {column}: {found:?}: {expected}")]
+    Text {
+        /// Counted from 1.
+        line: usize,
+        /// Counted from 1, in characters.
+        column: usize,
+        /// What stands there.
+        found: String,
+        /// What may stand there.
+        expected: String,
+    },
+    /// A value in JSON or XML that makes no sense.
+    #[error("{path}: {value}: {bound}")]
+    Value {
+        /// Where: a JSON pointer (`/aie_partition/PDIs/0/uuid`) or the path of XML elements.
+        path: String,
+        /// What stands there.
+        value: String,
+        /// What may stand there.
+        bound: String,
+    },
+    /// Parts that are right by themselves and contradict each other, or do not fit the format.
+    #[error("{what} {value}: {bound}")]
+    Refused {
+        /// What: `kernel id`, `section`, ...
+        what: &'static str,
+        /// Its value.
+        value: String,
+        /// Why not, and what to do.
+        bound: String,
+    },
+    /// An error inside a part of something larger.
+    #[error("{place}: {source}")]
+    In {
+        /// The outer place: `AIE_PARTITION`, `PDI 3`.
+        place: String,
+        /// The error inside.
+        source: Box<Error>,
+    },
+}
+
+impl Error {
+    /// The same error, inside `place`.
+    #[must_use]
+    pub fn within(self, place: impl Into<String>) -> Error {
+        Error::In { place: place.into(), source: Box::new(self) }
+    }
+
+    /// Parts that contradict each other.
+    pub(crate) fn refused(what: &'static str, value: impl ToString, bound: impl Into<String>) -> Error {
+        Error::Refused { what, value: value.to_string(), bound: bound.into() }
+    }
+
+    /// A value of JSON or XML.
+    pub(crate) fn value(path: impl Into<String>, value: impl ToString, bound: impl Into<String>) -> Error {
+        Error::Value { path: path.into(), value: value.to_string(), bound: bound.into() }
+    }
+}

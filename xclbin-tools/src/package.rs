@@ -1,0 +1,1 @@
+//! Makes, splits and merges XCLBINs.

@@ -1,0 +1,1 @@
+//! Programmable device images: what configures the array.

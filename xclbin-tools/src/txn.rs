@@ -1,0 +1,1 @@
+//! Instruction streams (`insts.bin`): the transactions of one launch.

@@ -1,0 +1,1 @@
+//! Finds what hardware would answer with garbage or a hang.
