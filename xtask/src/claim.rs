@@ -67,6 +67,8 @@ enum What {
     },
     /// Fuzz targets with a finding
     Fuzz {
+        /// Targets; without any, all of them
+        targets: Vec<String>,
         /// For each target
         #[arg(long, default_value_t = 5)]
         minutes: u32,
@@ -163,7 +165,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         What::Compare(options) => compared::figure(options)?,
         What::StrictExit => runs::strict_exit()?,
         What::Tests { package, filter, lavapipe } => runs::tests(package, filter, *lavapipe)?,
-        What::Fuzz { minutes } => runs::fuzz(*minutes)?,
+        What::Fuzz { targets, minutes } => runs::fuzz(targets, *minutes)?,
         What::Steps { names } => runs::steps(names)?,
     };
     let line = match finding {

@@ -99,12 +99,16 @@ fn packed_tests(
     test::run_binaries(&binaries, filter, &[], &[(FULL.0, FULL.1.to_owned())]).map(Ok)
 }
 
-/// Fuzzes every target.
-pub(super) fn fuzz(minutes: u32) -> Result<Finding> {
+/// Fuzzes these targets, or every one.
+pub(super) fn fuzz(wanted: &[String], minutes: u32) -> Result<Finding> {
     if pack::folder().is_some() {
         return Ok(Finding::Unavailable("fuzzing needs the source tree".into()));
     }
-    let targets = test::fuzz_targets()?;
+    let mut targets = test::fuzz_targets()?;
+    if let Some(unknown) = wanted.iter().find(|name| !targets.contains(name)) {
+        bail!("no fuzz target {unknown}; there are {}", targets.join(", "));
+    }
+    targets.retain(|name| wanted.is_empty() || wanted.contains(name));
     let mut findings = Vec::new();
     for target in &targets {
         if let Err(error) = test::fuzz_one(target, minutes.saturating_mul(60)) {
