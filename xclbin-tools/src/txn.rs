@@ -18,16 +18,14 @@
 //! kernel, after opcode, instruction buffer and its size (`Xilinx/aiebu:src/cpp/aiebu/src/preprocessor/aie2/
 //! aie2_blob_preprocessor_input.h`, `ARG_OFFSET`). [`KERNEL_ARGUMENTS_BEFORE`] is that 3.
 
-mod address;
 mod build;
 mod decode;
 mod encode;
 mod op;
 mod words;
 
-pub use address::Address;
 pub use build::Builder;
-pub use op::{Direction, MAX_PADDING, Op, Operation, Reserved, Sync};
+pub use op::{MAX_PADDING, Op, Operation, Reserved, Sync};
 pub use words::Words;
 
 use crate::{

@@ -1,10 +1,10 @@
 //! From bytes to a header and to operations.
 
 use super::{
-    Address, Header, PART, Version, Words,
-    op::{Direction, MAX_PADDING, Op, Operation, Reserved, Sync, code},
+    Header, PART, Version, Words,
+    op::{MAX_PADDING, Op, Operation, Reserved, Sync, code},
 };
-use crate::{bytes::Reader, error::Result};
+use crate::{array::Address, bytes::Reader, error::Result};
 
 /// The first eight bytes of a stream.
 pub(super) fn header(reader: &mut Reader<'_>) -> Result<Header> {
@@ -57,6 +57,10 @@ impl<'a> Fields<'_, 'a> {
         self.reader.u32("operation")
     }
 
+    fn address(&mut self) -> Result<Address> {
+        self.word().map(Address::from)
+    }
+
     fn long(&mut self) -> Result<u64> {
         self.reader.u64("operation")
     }
@@ -94,11 +98,13 @@ impl<'a> Fields<'_, 'a> {
         self.pad(word >> 8);
         self.pad(padding);
         if code == code::BLOCK_WRITE {
-            let address = Address(self.word()?.into());
+            let address = self.address()?;
             let size_bytes = self.word()?;
             return Ok((Op::BlockWrite { address, data: self.rest(size_bytes)? }, Words::default()));
         }
-        let address = Address(self.long()?);
+        let address = self.address()?;
+        let high = self.word()?;
+        self.pad(high);
         let value = self.word()?;
         let mask = if code == code::WRITE { 0 } else { self.word()? };
         let op = register(code, address, value, mask).ok_or_else(|| self.unknown(code))?;
@@ -109,7 +115,7 @@ impl<'a> Fields<'_, 'a> {
     /// Writes and polls of version 1.0: 32-bit addresses, and a size for block writes alone.
     fn register_v1_0(&mut self, code: u8, word: u32) -> Result<Op<'a>> {
         self.pad(word >> 8);
-        let address = Address(self.word()?.into());
+        let address = self.address()?;
         let value = self.word()?;
         if code == code::BLOCK_WRITE {
             return Ok(Op::BlockWrite { address, data: self.rest(value)? });
@@ -150,7 +156,7 @@ impl<'a> Fields<'_, 'a> {
             code::UPDATE_REGISTER => {
                 self.pad(third.into());
                 let argument = self.word()?;
-                Op::UpdateRegister { index: first, function: second, argument, address: Address(self.word()?.into()) }
+                Op::UpdateRegister { index: first, function: second, argument, address: self.address()? }
             }
             _ => return Err(self.unknown(code)),
         })
@@ -168,11 +174,12 @@ impl<'a> Fields<'_, 'a> {
                 for _ in 0..4 {
                     self.pad(words.u32("patch")?);
                 }
-                let address = Address(words.u64("patch")?);
+                let address = Address::from(words.u32("patch")?);
+                self.pad(words.u32("patch")?);
                 Op::Patch { address, argument: words.u64("patch")?, offset_bytes: words.u64("patch")? }
             }
             (code::PATCH, Version::V1_0, 4) => {
-                let address = Address(words.u32("patch")?.into());
+                let address = Address::from(words.u32("patch")?);
                 let argument = words.u32("patch")?;
                 self.pad(argument >> 8);
                 Op::Patch { address, argument: u64::from(argument & 0xff), offset_bytes: words.u64("patch")? }
@@ -195,7 +202,7 @@ impl<'a> Fields<'_, 'a> {
         let [low, n_rows, n_columns, channel] = config.to_le_bytes();
         self.pad(high.into());
         self.pad(low.into());
-        Op::Sync(Sync { column, row, direction: Direction(direction), channel, n_columns, n_rows })
+        Op::Sync(Sync { column, row, direction, channel, n_columns, n_rows })
     }
 }
 

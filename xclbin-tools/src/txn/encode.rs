@@ -1,11 +1,12 @@
 //! From operations to bytes.
 
 use super::{
-    Address, Header, Version,
+    Header, Version,
     op::{Op, Operation, Reserved, Sync, code},
     too_large,
 };
 use crate::{
+    array::Address,
     bytes::Writer,
     error::{Error, Result},
 };
@@ -80,19 +81,15 @@ impl Fields<'_, '_> {
         Ok(())
     }
 
-    fn address(&mut self, address: Address) -> Result<()> {
-        self.writer.u32(narrow("address", address.0)?);
-        Ok(())
-    }
-
     fn register(&mut self, code: u8, address: Address, value: u32, mask: Option<u32>) -> Result<()> {
         self.kind(code)?;
         if self.version == Version::V1_0 {
-            self.address(address)?;
+            self.writer.u32(address.into());
         } else {
-            let padding = self.pad(32)?;
+            let (padding, high) = (self.pad(32)?, self.pad(32)?);
             self.writer.u32(padding);
-            self.writer.u64(address.0);
+            self.writer.u32(address.into());
+            self.writer.u32(high);
         }
         self.writer.u32(value);
         if let Some(mask) = mask {
@@ -115,7 +112,7 @@ impl Fields<'_, '_> {
             self.writer.u32(padding);
             header_bytes = 16;
         }
-        self.address(address)?;
+        self.writer.u32(address.into());
         self.writer.u32(sum_bytes(header_bytes, data.len())?);
         self.writer.put(data);
         self.no_tail()
@@ -123,7 +120,7 @@ impl Fields<'_, '_> {
 
     fn sync(&mut self, sync: &Sync) -> Result<()> {
         self.custom(code::SYNC, |fields, payload| {
-            payload.put(&[sync.direction.0, sync.row, sync.column]);
+            payload.put(&[sync.direction, sync.row, sync.column]);
             payload.u8(fields.pad(8)? as u8);
             payload.u8(fields.pad(8)? as u8);
             payload.put(&[sync.n_rows, sync.n_columns, sync.channel]);
@@ -134,7 +131,7 @@ impl Fields<'_, '_> {
     fn patch(&mut self, address: Address, argument: u64, offset_bytes: u64) -> Result<()> {
         self.custom(code::PATCH, |fields, payload| {
             if fields.version == Version::V1_0 {
-                payload.u32(narrow("address", address.0)?);
+                payload.u32(address.into());
                 payload.u8(u8::try_from(argument).map_err(|_| too_large("argument", argument, 0xff))?);
                 payload.put(fields.pad(24)?.to_le_bytes().get(..3).unwrap_or_default());
                 payload.u64(offset_bytes);
@@ -143,7 +140,8 @@ impl Fields<'_, '_> {
             for _ in 0..4 {
                 payload.u32(fields.pad(32)?);
             }
-            payload.u64(address.0);
+            payload.u32(address.into());
+            payload.u32(fields.pad(32)?);
             payload.u64(argument);
             payload.u64(offset_bytes);
             Ok(())
@@ -195,7 +193,7 @@ impl Fields<'_, '_> {
             }
             Op::UpdateRegister { address, index, function, argument } => {
                 self.state(code::UPDATE_REGISTER, index, function, argument)?;
-                self.address(address)?;
+                self.writer.u32(address.into());
             }
             Op::UpdateScratch => self.kind(code::UPDATE_SCRATCH)?,
             _ => self.kind(code::NOOP)?,
@@ -228,10 +226,6 @@ impl Fields<'_, '_> {
             }
         }
     }
-}
-
-fn narrow(what: &'static str, value: u64) -> Result<u32> {
-    u32::try_from(value).map_err(|_| too_large(what, value, u32::MAX.into()))
 }
 
 fn sum_bytes(fields_bytes: u32, rest_bytes: usize) -> Result<u32> {

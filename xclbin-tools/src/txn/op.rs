@@ -1,6 +1,7 @@
 //! The kinds of operations.
 
-use super::{Address, Version, Words};
+use super::{Version, Words};
+use crate::array::Address;
 
 /// One operation, with what stands in its padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub enum Op<'a> {
     },
     /// Writes consecutive words.
     BlockWrite {
-        /// Of the first word; 32 bits.
+        /// Of the first word.
         address: Address,
         /// The words.
         data: Words<'a>,
@@ -98,7 +99,7 @@ pub enum Op<'a> {
     },
     /// Writes a register with a function of an entry of the state table.
     UpdateRegister {
-        /// Which register; 32 bits.
+        /// Which register.
         address: Address,
         /// Of the entry.
         index: u8,
@@ -148,8 +149,8 @@ pub struct Sync {
     pub column: u8,
     /// Of the first tile.
     pub row: u8,
-    /// Of the DMA channel.
-    pub direction: Direction,
+    /// Of the DMA channel: 0 to memory (S2MM), 1 from memory (MM2S).
+    pub direction: u8,
     /// The DMA channel.
     pub channel: u8,
     /// How many columns from the first tile on.
@@ -158,29 +159,19 @@ pub struct Sync {
     pub n_rows: u8,
 }
 
-/// Which way a DMA channel moves data; its byte in the file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Direction(pub u8);
-
-impl Direction {
-    /// From the stream to memory.
-    pub const S2MM: Direction = Direction(0);
-    /// From memory to the stream.
-    pub const MM2S: Direction = Direction(1);
-}
-
 /// What stands where the format says nothing: padding, and bytes between the last field and the operation's end.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Reserved<'a> {
     /// Padding in the order of the file, shifted to bit 0: the first is what the word of the operation's kind has
-    /// beside it. As many as the kind has, the rest zero.
+    /// beside it. As many as the kind has, the rest zero. The upper halves of version 0.1's 64-bit addresses count as
+    /// padding: the array has 32 bits of them.
     pub padding: [u32; MAX_PADDING],
     /// Words after the last field.
     pub tail: Words<'a>,
 }
 
 /// The most paddings that a kind of operation has.
-pub const MAX_PADDING: usize = 5;
+pub const MAX_PADDING: usize = 6;
 
 impl Reserved<'_> {
     /// As the usual writer of this kind leaves it: zeros, and a tail where aie-rt, the one writer of polls, has the
