@@ -33,9 +33,8 @@ macro_rules! header {
             /// With its checksum made right.
             #[must_use]
             pub fn new(mut words: [u32; $n_words]) -> $name {
-                if let [before @ .., checksum] = &mut words {
-                    *checksum = Checksum::of(before);
-                }
+                let [before @ .., checksum] = &mut words;
+                *checksum = Checksum::of(before);
                 $name { words }
             }
 
