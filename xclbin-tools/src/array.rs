@@ -18,7 +18,10 @@ mod address;
 
 mod register;
 
+pub mod program;
+
 pub use address::Address;
 pub use device::Device;
+pub use program::{Event, Place, Program};
 pub use register::{Register, contiguous_bytes};
 pub use tile::{Bundle, Direction, Port, TileKind};
