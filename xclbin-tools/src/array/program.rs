@@ -6,42 +6,16 @@ use std::{collections::BTreeMap, fmt};
 use super::{Address, Device};
 
 mod descriptor;
+mod event;
 mod route;
 mod span;
 mod tile;
 
 pub use descriptor::{BufferDescriptor, Dimension, LockUse};
+pub use event::Event;
 pub use route::{Connection, End, EndKind, Flow, Hop, Packets};
 pub use span::Spans;
 pub use tile::{Start, Tile};
-
-/// A command, as far as the array sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event<'a> {
-    /// A word of which the bits of a mask change.
-    Write {
-        /// As [`Address`].
-        address: u32,
-        /// All ones for the whole word.
-        mask: u32,
-        /// The new bits.
-        value: u32,
-    },
-    /// Words at rising addresses.
-    Block {
-        /// Of the first word.
-        address: u32,
-        /// Little-endian; what is behind the last whole word is left out.
-        words: &'a [u8],
-    },
-    /// The host address of a kernel argument, put into a shim tile's buffer descriptor when a launch begins.
-    Argument {
-        /// Of the descriptor's word that takes the lower half.
-        address: u32,
-        /// The argument's number.
-        index: u32,
-    },
-}
 
 /// A tile's place in the partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -100,18 +74,15 @@ impl Program {
     pub fn apply(&mut self, event: Event) {
         match event {
             Event::Write { address, mask, value } => {
-                let address = Address::from(address);
                 let written = self.tile_mut(address).is_some_and(|tile| tile.write(address.offset, mask, value));
                 self.n_outside = self.n_outside.saturating_add(u64::from(!written));
             }
             Event::Block { address, words } => {
-                let address = Address::from(address);
                 let n_words = words.len().checked_div(4).unwrap_or(0) as u64;
                 let n_written = self.tile_mut(address).map_or(0, |tile| tile.write_block(address.offset, words));
                 self.n_outside = self.n_outside.saturating_add(n_words.saturating_sub(n_written));
             }
             Event::Argument { address, index } => {
-                let address = Address::from(address);
                 if let Some(tile) = self.tile_mut(address) {
                     tile.patch(address.offset, index);
                 }

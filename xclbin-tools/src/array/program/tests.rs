@@ -6,7 +6,7 @@ use super::*;
 use crate::array::{Direction, TileKind};
 
 fn write(column: u8, row: u8, offset: u32, value: u32) -> Event<'static> {
-    Event::Write { address: Address { column, row, offset }.into(), mask: u32::MAX, value }
+    Event::Write { address: Address { column, row, offset }, mask: u32::MAX, value }
 }
 
 fn program(events: impl IntoIterator<Item = Event<'static>>) -> Program {
@@ -90,10 +90,10 @@ fn tiles_hold_what_was_written() {
     let words: Vec<u8> = (0..32).collect();
     let mut program = program([write(1, 3, 0x3_2000, 2)]);
     program.extend([
-        Event::Write { address: Address { column: 1, row: 3, offset: 0x3_2000 }.into(), mask: 3, value: 1 },
-        Event::Block { address: Address { column: 1, row: 3, offset: 0x400 }.into(), words: &words },
-        Event::Block { address: Address { column: 1, row: 3, offset: 0x2_0010 }.into(), words: &words },
-        Event::Block { address: Address { column: 1, row: 3, offset: 0xfff8 }.into(), words: &words },
+        Event::Write { address: Address { column: 1, row: 3, offset: 0x3_2000 }, mask: 3, value: 1 },
+        Event::Block { address: Address { column: 1, row: 3, offset: 0x400 }, words: &words },
+        Event::Block { address: Address { column: 1, row: 3, offset: 0x2_0010 }, words: &words },
+        Event::Block { address: Address { column: 1, row: 3, offset: 0xfff8 }, words: &words },
         write(1, 3, 0x1_f020, 2),
         write(1, 3, 0x1_f030, 0x45),
     ]);
@@ -110,7 +110,7 @@ fn tiles_hold_what_was_written() {
 fn a_start_names_the_argument_of_its_buffer() {
     let program = program([
         write(0, 0, 0x1_d020, 256),
-        Event::Argument { address: 0x1_d024, index: 2 },
+        Event::Argument { address: 0x1_d024.into(), index: 2 },
         write(0, 0, 0x1_d214, 1 << 31 | 3 << 16 | 1),
         write(0, 0, 0x1_d024, 0),
         write(0, 0, 0x1_d204, 1),
@@ -139,12 +139,12 @@ fn what_is_outside_is_counted() {
     check(write(1, 2, 0, 0), (1, 0));
     check(write(0, 6, 0, 0), (1, 0));
     check(write(0, 2, 2, 0), (1, 1));
-    check(Event::Block { address: Address { column: 0, row: 1, offset: 0x7_fffc }.into(), words: &[0; 11] }, (1, 1));
-    check(Event::Block { address: u32::MAX, words: &[0; 8] }, (2, 0));
+    check(Event::Block { address: Address { column: 0, row: 1, offset: 0x7_fffc }, words: &[0; 11] }, (1, 1));
+    check(Event::Block { address: u32::MAX.into(), words: &[0; 8] }, (2, 0));
 }
 
 /// Addresses that mean something more often than any would.
-fn any_address() -> impl Strategy<Value = u32> {
+fn any_address() -> impl Strategy<Value = Address> {
     let offsets = prop_oneof![
         any::<u32>(),
         (0_u32..0x40).prop_map(|word| 0x3_f000 + word * 4),
@@ -152,7 +152,7 @@ fn any_address() -> impl Strategy<Value = u32> {
         (0_u32..0x100).prop_map(|word| 0xb_0000 + word * 4),
         (0_u32..0x80).prop_map(|word| 0x1_d000 + word * 4),
     ];
-    (0_u8..3, 0_u8..7, offsets).prop_map(|(column, row, offset)| Address { column, row, offset }.into())
+    (0_u8..3, 0_u8..7, offsets).prop_map(|(column, row, offset)| Address { column, row, offset })
 }
 
 proptest! {

@@ -15,7 +15,7 @@ pub struct Tile {
     program: Spans,
     starts: Vec<Start>,
     /// The kernel argument whose address a buffer descriptor takes.
-    arguments: BTreeMap<u8, u32>,
+    arguments: BTreeMap<u8, u64>,
 }
 
 /// A buffer descriptor that was put into the queue of a DMA channel.
@@ -33,8 +33,8 @@ pub struct Start {
     pub has_token: bool,
     /// Bytes of the descriptor when it was started.
     pub length_bytes: u64,
-    /// The kernel argument in which its buffer is.
-    pub argument: Option<u32>,
+    /// The kernel's buffer that it reaches, counted from 0 (`bo0`).
+    pub argument: Option<u64>,
 }
 
 impl Tile {
@@ -159,7 +159,7 @@ impl Tile {
         n_written
     }
 
-    pub(super) fn patch(&mut self, offset: u32, argument: u32) {
+    pub(super) fn patch(&mut self, offset: u32, argument: u64) {
         if let Some(Register::BufferDescriptor { index, .. }) = Register::at(self.kind, offset) {
             self.arguments.insert(index, argument);
         }
