@@ -21,11 +21,17 @@
 mod build;
 mod decode;
 mod encode;
+mod json;
 mod op;
+mod parse;
+mod patch;
+mod print;
 mod words;
 
 pub use build::Builder;
 pub use op::{MAX_PADDING, Op, Operation, Reserved, Sync};
+pub use parse::assemble;
+pub use patch::{Edit, Place};
 pub use words::Words;
 
 use crate::{
@@ -35,6 +41,16 @@ use crate::{
 
 /// Arguments of a kernel before its first buffer: opcode, instruction buffer, size of the latter.
 pub const KERNEL_ARGUMENTS_BEFORE: u64 = 3;
+
+/// Arguments whose address the firmware translates to the device's view when it runs an instruction buffer; to those
+/// from here on the compiler adds [`DDR_APERTURE`] itself, in the patch's offset. Of streams in an ELF no offset has it:
+/// there the runtime gives every argument an address in the device's view
+/// (`Xilinx/mlir-aie:lib/Targets/AIETargetNPU.cpp`, `kNumFirmwareTranslatedArgs`).
+pub const TRANSLATED_ARGUMENTS: u64 = 5;
+
+/// Where host memory starts in the device's view (`Xilinx/mlir-aie:lib/Targets/AIETargetNPU.cpp`,
+/// `kDDRAIEAddrOffset`).
+pub const DDR_APERTURE: u64 = 0x8000_0000;
 
 /// Bytes of a header.
 pub const HEADER_BYTES: u64 = 16;

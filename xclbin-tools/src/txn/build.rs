@@ -26,6 +26,12 @@ impl Builder {
         Builder { header, n_operations: 0, writer }
     }
 
+    /// What it was started with.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        self.header
+    }
+
     /// Appends an operation with its padding.
     ///
     /// # Errors

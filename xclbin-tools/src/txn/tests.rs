@@ -175,3 +175,7 @@ proptest! {
         prop_assert!(Stream::parse(&bytes).is_err());
     }
 }
+
+mod text;
+
+mod edits;
