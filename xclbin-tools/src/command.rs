@@ -3,6 +3,7 @@
 mod exit;
 mod files;
 mod output;
+mod txn;
 
 use std::process::ExitCode;
 
@@ -17,7 +18,9 @@ struct Args {
 }
 
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    Txn(txn::Options),
+}
 
 /// Runs what the command line says.
 pub(crate) fn run() -> ExitCode {
@@ -25,7 +28,7 @@ pub(crate) fn run() -> ExitCode {
         Ok(args) => args,
         Err(error) => return exit::of_usage(&error),
     };
-    let done = match args.command {};
-    #[expect(unreachable_code, reason = "until the first subcommand")]
-    exit::of(done)
+    exit::of(match args.command {
+        Command::Txn(options) => txn::run(&options),
+    })
 }

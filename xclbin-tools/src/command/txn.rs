@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use serde_json::json;
 use xclbin_tools::{
     array::Device,
     txn::{self, Edit, Place, Stream},
@@ -77,7 +78,6 @@ struct Asm {
 /// An ADDRESS is `tile(COLUMN,ROW)+OFFSET` or 32 bits as a number; INDEX is the place of an operation, from 0, and
 /// only needed where several operations have the register. ARGUMENTs count from bo0, the kernel's argument 3.
 #[derive(clap::Args)]
-#[group(id = "changes", multiple = true)]
 struct Patch {
     /// The stream; `-` is standard input
     input: PathBuf,
@@ -94,15 +94,15 @@ struct Patch {
     /// Give an argument's patches another argument; several at once, so that arguments can be swapped
     #[arg(long, value_name = "FROM=TO", value_parser = pair::<u64>)]
     argument: Vec<(u64, u64)>,
+    /// Patch a register with an argument's address, right behind the operation that writes it
+    #[arg(long, value_name = "[INDEX:]ADDRESS=ARGUMENT", value_parser = at_place::<u64>)]
+    add_patch: Vec<(Place, u64)>,
     /// Set the byte offset in an argument's patches
     #[arg(long, value_name = "ARGUMENT=BYTES", value_parser = pair::<u64>)]
     offset: Vec<(u64, u64)>,
     /// Add to the byte offset in an argument's patches
     #[arg(long, value_name = "ARGUMENT=BYTES", value_parser = pair::<i64>)]
     add_offset: Vec<(u64, i64)>,
-    /// Patch a register with an argument's address, right behind the operation that writes it
-    #[arg(long, value_name = "[INDEX:]ADDRESS=ARGUMENT", value_parser = at_place::<u64>)]
-    add_patch: Vec<(Place, u64)>,
     /// Set the value that a register is written with or polled for
     #[arg(long, value_name = "[INDEX:]ADDRESS=VALUE", value_parser = at_place::<u32>)]
     word: Vec<(Place, u32)>,
@@ -128,7 +128,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         Action::Dump(dump) => {
             let bytes = files::read(&dump.input)?;
             let stream = parse(&bytes)?;
-            let text = if dump.json { output::json_text(stream.to_json()) } else { stream.to_text() };
+            let json = || json!({ "version": output::JSON_VERSION, "stream": stream.to_json() });
+            let text = if dump.json { format!("{:#}\n", json()) } else { stream.to_text() };
             files::write(&dump.output, text.as_bytes(), dump.force)?;
         }
         Action::Asm(asm) => {
@@ -161,10 +162,10 @@ fn edits(patch: &Patch) -> Vec<Edit> {
     let mut edits = Vec::new();
     edits.extend(patch.unfold.then_some(Edit::Unfold));
     edits.extend((!patch.argument.is_empty()).then(|| Edit::Renumber(patch.argument.clone())));
-    edits.extend(patch.offset.iter().map(|&(argument, offset_bytes)| Edit::SetOffset { argument, offset_bytes }));
-    edits.extend(patch.add_offset.iter().map(|&(argument, by_bytes)| Edit::AddOffset { argument, by_bytes }));
     let add_patch = |&(place, argument)| Edit::AddPatch { place, argument, offset_bytes: 0 };
     edits.extend(patch.add_patch.iter().map(add_patch));
+    edits.extend(patch.offset.iter().map(|&(argument, offset_bytes)| Edit::SetOffset { argument, offset_bytes }));
+    edits.extend(patch.add_offset.iter().map(|&(argument, by_bytes)| Edit::AddOffset { argument, by_bytes }));
     edits.extend(patch.word.iter().map(|&(place, value)| Edit::SetWord { place, value }));
     edits.extend(patch.mask.iter().map(|&(place, mask)| Edit::SetMask { place, mask }));
     edits.extend(patch.columns.map(Edit::SetColumns));
