@@ -1,0 +1,112 @@
+//! AIE_PARTITION: how many columns the kernels need, where they may start, and the PDIs that configure them
+//! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct aie_partition`):
+//!
+//! ```text
+//! 184 bytes: u8 schema, 3 bytes, u32 name, u32 operations per cycle, 4 bytes,
+//!            u64 inference fingerprint, u64 pre-/postprocessing fingerprint,
+//!            u16 column width, 6 bytes, list of u16 start columns, 72 bytes, list of PDIs, u32 commit, 52 bytes
+//! PDI, 96 bytes:   uuid[16], list of image bytes, list of groups, 64 bytes
+//! group, 96 bytes: u32 name, u8 type, 3 bytes, u64 PDI id, list of u64 kernel ids, list of u64 ids of groups
+//!                  before it, 64 bytes
+//! list: u32 count, u32 offset; name: u32 offset of a text with NUL. Offsets count from the section's start.
+//! ```
+
+mod json;
+mod read;
+mod write;
+
+use std::borrow::Cow;
+
+use crate::axlf::Uuid;
+
+/// The section, borrowing images and names from its bytes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AiePartition<'a> {
+    /// 0.
+    pub schema_version: u8,
+    /// The index by which the container may hold several partitions; mostly empty.
+    pub name: Cow<'a, str>,
+    /// What the driver takes as the greatest number of operations per cycle.
+    pub operations_per_cycle: u32,
+    /// Of the compiler's choice.
+    pub inference_fingerprint: u64,
+    /// Of the compiler's choice.
+    pub pre_post_fingerprint: u64,
+    /// Absent in older files, where its offset is 0.
+    pub kernel_commit_id: Option<Cow<'a, str>>,
+    /// Columns of the array that the PDIs configure.
+    pub column_width: u16,
+    /// Columns where the partition may begin.
+    pub start_columns: Vec<u16>,
+    /// The images.
+    pub pdis: Vec<Pdi<'a>>,
+}
+
+/// One image and the kernels that run on it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pdi<'a> {
+    /// Of the compiler's choice; mlir-aie's are zero.
+    pub uuid: Uuid,
+    /// The image itself: see [`crate::pdi`].
+    pub image: Cow<'a, [u8]>,
+    /// The kernels, in groups.
+    pub groups: Vec<CdoGroup<'a>>,
+}
+
+/// Kernels of one image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CdoGroup<'a> {
+    /// `DPU`.
+    pub name: Cow<'a, str>,
+    /// What it is for.
+    pub kind: CdoType,
+    /// By which groups name each other.
+    pub pdi_id: u64,
+    /// The ids under which EMBEDDED_METADATA and IP_LAYOUT know the kernels.
+    pub kernel_ids: Vec<u64>,
+    /// Ids of groups that must be loaded before.
+    pub pre_cdo_groups: Vec<u64>,
+}
+
+/// What a group is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct CdoType(pub u8);
+
+impl CdoType {
+    /// mlir-aie's.
+    pub const PRIMARY: CdoType = CdoType(1);
+
+    const NAMES: [&str; 4] = ["UNKNOWN", "PRIMARY", "LITE", "PRE_POST"];
+
+    /// The name in JSON; `UNKNOWN` for numbers without one.
+    pub fn name(self) -> &'static str {
+        Self::NAMES.get(usize::from(self.0)).unwrap_or(&Self::NAMES[0])
+    }
+
+    /// The type of that name in any case; unknown for other names, as `xclbinutil` has it.
+    pub fn from_name(name: &str) -> CdoType {
+        let found = Self::NAMES.iter().zip(0..).find(|(known, _)| known.eq_ignore_ascii_case(name));
+        CdoType(found.map_or(0, |(_, number)| number))
+    }
+}
+
+/// Bytes of the section that a list or a name takes, for checks of overlap and alignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    /// What it is: `start_columns`, `pdi_image`, ...
+    pub what: &'static str,
+    /// Where its offset stands, from the section's start.
+    pub at: u64,
+    /// Where it begins, from the section's start.
+    pub offset: u64,
+    /// Bytes.
+    pub size: u64,
+}
+
+impl<'a> AiePartition<'a> {
+    /// All kernel ids with the index of the PDI that each group of theirs belongs to.
+    pub fn kernel_ids(&self) -> impl Iterator<Item = (usize, u64)> {
+        let ids = |pdi: &'_ Pdi<'a>| pdi.groups.iter().flat_map(|group| group.kernel_ids.clone()).collect::<Vec<_>>();
+        self.pdis.iter().enumerate().flat_map(move |(index, pdi)| ids(pdi).into_iter().map(move |id| (index, id)))
+    }
+}
