@@ -7,7 +7,7 @@
 //!
 //! Facts are from AMD's register reference AM025 <https://docs.amd.com/r/en-US/am025-versal-aie-ml-register-reference>,
 //! as in <https://github.com/Xilinx/mlir-aie> `lib/Dialect/AIE/{Util/aie_registers_aie2.json,IR/AIETargetModel.cpp}`,
-//! and from <https://github.com/Xilinx/aie-rt> `driver/src/global/xaiemlgbl_params.h`.
+//! and from <https://github.com/Xilinx/aie-rt> `driver/src/global/{xaiemlgbl_params.h,xaie2pgbl_params.h}`.
 // Declared in the order in which one builds on another; blank lines keep rustfmt from sorting them.
 
 mod device;

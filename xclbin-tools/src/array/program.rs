@@ -5,12 +5,14 @@ use std::{collections::BTreeMap, fmt};
 
 use super::{Address, Device};
 
+mod buffer;
 mod descriptor;
 mod event;
 mod route;
 mod span;
 mod tile;
 
+pub use buffer::{Buffer, User};
 pub use descriptor::{BufferDescriptor, Dimension, LockUse};
 pub use event::Event;
 pub use route::{Connection, End, EndKind, Flow, Hop, Packets};

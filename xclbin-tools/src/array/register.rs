@@ -1,5 +1,6 @@
 //! What stands at an offset of a tile. The tables are ranges: a tile's modules repeat a few layouts. Where a kind of
-//! tile lacks a few counters or event registers that others have, they count as there.
+//! tile lacks a few counters or event registers that others have, they count as there; so does what one generation
+//! has and another has not (padding of npu4's memory tiles, the place of tile control).
 
 use std::fmt;
 
@@ -290,7 +291,7 @@ const CORE_OTHER: &[Range] = &[
     range(0x1_6000, 0x1_6000, Other("spare")),
     range(0x1_6010, 0x1_6010, Other("memory control")),
     range(0x2_4000, 0x2_4000, Other("program memory ECC")),
-    range(0x3_0000, 0x3_123c, Other("core registers")),
+    range(0x3_0000, 0x3_14bc, Other("core registers")),
     range(0x3_6030, 0x3_6030, Other("tile control")),
     range(0x3_6040, 0x3_6040, Other("tile control")),
     range(0x3_6050, 0x3_6050, Other("spare")),
@@ -299,6 +300,7 @@ const CORE_OTHER: &[Range] = &[
     range(0x4_0000, 0x4_3ffc, Other("lock request")),
     range(0x6_0000, 0x6_0000, Other("module clock")),
     range(0x6_0010, 0x6_0010, Other("module reset")),
+    range(0x6_0020, 0x6_0020, Other("tile control")),
 ];
 
 const MEMORY_MEMORIES: &[Range] = &[range(0, 0x7_fffc, Data)];
@@ -313,6 +315,7 @@ const MEMORY_DMA: &[Range] = &[
     range(0x680, 0x694, Other("MM2S status")),
     range(0x6a0, 0x6a0, Other("DMA events")),
     range(0x6b0, 0x6dc, Other("S2MM counts")),
+    range(0x6e0, 0x6f4, Other("MM2S padding")),
 ];
 
 const LOCKS_64: &[Range] = &[
@@ -336,6 +339,7 @@ const MEMORY_OTHER: &[Range] = &[
     range(0xd_0000, 0xd_fffc, Other("lock request")),
     range(0xf_ff00, 0xf_ff00, Other("module clock")),
     range(0xf_ff10, 0xf_ff10, Other("module reset")),
+    range(0xf_ff20, 0xf_ff20, Other("tile control")),
 ];
 
 const SHIM_DMA: &[Range] = &[
@@ -379,6 +383,7 @@ const SHIM_OTHER: &[Range] = &[
     range(0xf_ff24, 0xf_ff24, Other("tile control")),
     range(0xf_ff28, 0xf_ff28, Other("column reset")),
     range(0xf_ff30, 0xf_ff30, Other("spare")),
+    range(0xf_ff40, 0xf_ff40, Other("tile control")),
 ];
 
 #[cfg(test)]
@@ -430,6 +435,7 @@ mod tests {
         check(0xc_03f0, "lock 63");
         check(0xb_0040, "stream master north 5");
         check(0xb_0118, "stream slave control 0");
+        check(0xa_06f4, "MM2S padding");
         check(0xb_0270, "stream slave south 0, packet slot 0");
         check(0x3_2000, "data memory 0x32000");
     }

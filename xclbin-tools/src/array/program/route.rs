@@ -206,7 +206,7 @@ impl Program {
             Tracer { program: self, connections, visited: BTreeSet::new(), n_left: n_ways.saturating_mul(16) };
         let mut flows = Vec::new();
         for (place, slave, packets) in tracer.entries() {
-            if let Some(kind) = tracer.origin(place, slave) {
+            if let Some(kind) = self.origin(place, slave) {
                 flows.push(tracer.follow(End { place, port: slave, kind }, packets));
             }
         }
@@ -214,12 +214,60 @@ impl Program {
         for is_circle in [false, true] {
             for (place, slave, packets) in tracer.entries() {
                 let is_new = !tracer.visited.contains(&(place, slave, packets));
-                if is_new && tracer.origin(place, slave).is_none() && (is_circle || !tracer.is_fed(place, slave)) {
+                if is_new && self.origin(place, slave).is_none() && (is_circle || !tracer.is_fed(place, slave)) {
                     flows.push(tracer.follow(End { place, port: slave, kind: EndKind::Loose(NOT_FED) }, packets));
                 }
             }
         }
         flows
+    }
+
+    /// What a slave port is fed by, unless by another switch.
+    pub(crate) fn origin(&self, place: Place, slave: Port) -> Option<EndKind> {
+        match slave.bundle {
+            Bundle::Dma => Some(EndKind::Dma(Direction::Mm2s, slave.index)),
+            Bundle::Core => Some(EndKind::Core),
+            Bundle::Control => Some(EndKind::Control),
+            Bundle::Trace => Some(EndKind::Trace),
+            Bundle::South if place.row == 0 => {
+                let mux = self.tile(place).map_or(0, |tile| tile.register(0x1_f000));
+                Some(match slave.index {
+                    3 if bits(mux, 10, 2) == DMA => EndKind::Dma(Direction::Mm2s, 0),
+                    7 if bits(mux, 14, 2) == DMA => EndKind::Dma(Direction::Mm2s, 1),
+                    _ => EndKind::Interface,
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// The slave port behind a master port, or what ends there.
+    pub(crate) fn leads_to(&self, place: Place, master: Port) -> Result<(Place, Port), EndKind> {
+        let Place { column, row } = place;
+        let (column, row, bundle) = match master.bundle {
+            Bundle::Dma => return Err(EndKind::Dma(Direction::S2mm, master.index)),
+            Bundle::Core => return Err(EndKind::Core),
+            Bundle::Control => return Err(EndKind::Control),
+            Bundle::Trace => return Err(EndKind::Trace),
+            Bundle::South if row == 0 => {
+                let demux = self.tile(place).map_or(0, |tile| tile.register(0x1_f004));
+                return Err(match master.index {
+                    2 if bits(demux, 4, 2) == DMA => EndKind::Dma(Direction::S2mm, 0),
+                    3 if bits(demux, 6, 2) == DMA => EndKind::Dma(Direction::S2mm, 1),
+                    _ => EndKind::Interface,
+                });
+            }
+            Bundle::Fifo => (Some(column), Some(row), Bundle::Fifo),
+            Bundle::North => (Some(column), row.checked_add(1), Bundle::South),
+            Bundle::South => (Some(column), row.checked_sub(1), Bundle::North),
+            Bundle::East => (column.checked_add(1), Some(row), Bundle::West),
+            Bundle::West => (column.checked_sub(1), Some(row), Bundle::East),
+        };
+        let (Some(column), Some(row)) = (column, row) else { return Err(EndKind::Loose(OUTSIDE)) };
+        if column >= self.n_columns() || row >= Device::N_ROWS {
+            return Err(EndKind::Loose(OUTSIDE));
+        }
+        Ok((Place { column, row }, Port { bundle, index: master.index }))
     }
 }
 
@@ -279,7 +327,7 @@ impl Tracer<'_> {
                 };
                 self.n_left = n_left;
                 flow.hops.push(Hop { place, slave, master });
-                match self.leads_to(place, master) {
+                match self.program.leads_to(place, master) {
                     Ok((next, port)) => open.push((next, port, ids)),
                     Err(kind) => flow.ends.push(End { place, port: master, kind }),
                 }
@@ -289,54 +337,6 @@ impl Tracer<'_> {
             flow.ends.push(End { kind: EndKind::Loose(CIRCLE), ..source });
         }
         flow
-    }
-
-    /// What a slave port is fed by, unless by another switch.
-    fn origin(&self, place: Place, slave: Port) -> Option<EndKind> {
-        match slave.bundle {
-            Bundle::Dma => Some(EndKind::Dma(Direction::Mm2s, slave.index)),
-            Bundle::Core => Some(EndKind::Core),
-            Bundle::Control => Some(EndKind::Control),
-            Bundle::Trace => Some(EndKind::Trace),
-            Bundle::South if place.row == 0 => {
-                let mux = self.program.tile(place).map_or(0, |tile| tile.register(0x1_f000));
-                Some(match slave.index {
-                    3 if bits(mux, 10, 2) == DMA => EndKind::Dma(Direction::Mm2s, 0),
-                    7 if bits(mux, 14, 2) == DMA => EndKind::Dma(Direction::Mm2s, 1),
-                    _ => EndKind::Interface,
-                })
-            }
-            _ => None,
-        }
-    }
-
-    /// The slave port behind a master port, or what ends there.
-    fn leads_to(&self, place: Place, master: Port) -> Result<(Place, Port), EndKind> {
-        let Place { column, row } = place;
-        let (column, row, bundle) = match master.bundle {
-            Bundle::Dma => return Err(EndKind::Dma(Direction::S2mm, master.index)),
-            Bundle::Core => return Err(EndKind::Core),
-            Bundle::Control => return Err(EndKind::Control),
-            Bundle::Trace => return Err(EndKind::Trace),
-            Bundle::South if row == 0 => {
-                let demux = self.program.tile(place).map_or(0, |tile| tile.register(0x1_f004));
-                return Err(match master.index {
-                    2 if bits(demux, 4, 2) == DMA => EndKind::Dma(Direction::S2mm, 0),
-                    3 if bits(demux, 6, 2) == DMA => EndKind::Dma(Direction::S2mm, 1),
-                    _ => EndKind::Interface,
-                });
-            }
-            Bundle::Fifo => (Some(column), Some(row), Bundle::Fifo),
-            Bundle::North => (Some(column), row.checked_add(1), Bundle::South),
-            Bundle::South => (Some(column), row.checked_sub(1), Bundle::North),
-            Bundle::East => (column.checked_add(1), Some(row), Bundle::West),
-            Bundle::West => (column.checked_sub(1), Some(row), Bundle::East),
-        };
-        let (Some(column), Some(row)) = (column, row) else { return Err(EndKind::Loose(OUTSIDE)) };
-        if column >= self.program.n_columns() || row >= Device::N_ROWS {
-            return Err(EndKind::Loose(OUTSIDE));
-        }
-        Ok((Place { column, row }, Port { bundle, index: master.index }))
     }
 
     /// Whether a switch sends anything to a slave port.

@@ -130,6 +130,33 @@ fn a_start_names_the_argument_of_its_buffer() {
 }
 
 #[test]
+fn buffers_are_what_descriptors_reach() {
+    let at = |bytes: u32| bytes >> 2;
+    let program = program([
+        // Memory tile 1: descriptor 0, 256 words at 0x100 of its own, then descriptor 1, which overlaps.
+        write(1, 1, 0xa_0000, 256),
+        write(1, 1, 0xa_0004, at(0x8_0100) | 1 << 19 | 1 << 20),
+        write(1, 1, 0xa_0020, 256),
+        write(1, 1, 0xa_0024, at(0x8_0200)),
+        write(1, 1, 0xa_0604, 0),
+        // Memory tile 0: into the next column's.
+        write(0, 1, 0xa_0000, 4),
+        write(0, 1, 0xa_0004, at(0x10_0800)),
+        // A shim tile's are in host memory.
+        write(1, 0, 0x1_d000, 4),
+    ]);
+    let own = |descriptor| User { place: Place { column: 1, row: 1 }, descriptor, channel: Some((Direction::S2mm, 0)) };
+    let other = User { place: Place { column: 0, row: 1 }, descriptor: 0, channel: None };
+    let expected = [
+        Buffer { range: 0x100..0x600, users: vec![own(0), own(1)] },
+        Buffer { range: 0x800..0x810, users: vec![other] },
+    ];
+    assert_eq!(program.buffers(Place { column: 1, row: 1 }), expected);
+    assert_eq!(program.buffers(Place { column: 0, row: 1 }), []);
+    assert_eq!(program.buffers(Place { column: 1, row: 0 }), []);
+}
+
+#[test]
 fn what_is_outside_is_counted() {
     let check = |event: Event, expected| {
         let mut program = Program::new(1);
