@@ -16,6 +16,8 @@
 //!
 //! Source: `Xilinx/bootgen:imageheadertable-versal.h` and `partitionheadertable-versal.h`.
 
+mod build;
+
 mod header;
 
 use crate::{
@@ -24,6 +26,7 @@ use crate::{
     error::{Error, Result},
 };
 
+pub use build::{Options, Release, build};
 pub use header::{ImageHeader, ImageHeaderTable, PartitionHeader, Transform};
 
 /// The first bytes: a pattern that tells a loader the width of its bus.

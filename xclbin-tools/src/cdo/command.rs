@@ -233,6 +233,45 @@ pub(crate) fn id_of(name: &str) -> Option<u16> {
     u16::try_from(index).ok()?.checked_add(0x100)
 }
 
+/// For each operand in front that is an address whether it has two words.
+pub(super) fn addresses_of_id(id: u16) -> &'static [bool] {
+    match id {
+        MASK_POLL | MASK_WRITE | WRITE => &[false],
+        MASK_POLL64 | MASK_WRITE64 | WRITE64 | DMA_WRITE | SET | DMA_WRITE_KEYHOLE => &[true],
+        DMA_XFER => &[true, true],
+        _ => &[],
+    }
+}
+
+/// As [`addresses_of_id`]; none where the payload does not fit its id.
+pub(super) fn addresses_of(command: &Command<'_>) -> &'static [bool] {
+    match command {
+        Command::Other { .. } => &[],
+        typed => addresses_of_id(typed.id()),
+    }
+}
+
+/// True if a variant has this id.
+pub(super) fn is_typed(id: u16) -> bool {
+    matches!(id, DELAY | NOP | MARKER) || !addresses_of_id(id).is_empty()
+}
+
+/// The operands of a command with a type.
+pub(super) fn usage_of(id: u16) -> &'static str {
+    match id {
+        MASK_POLL | MASK_POLL64 => "its operands are: address, mask, value, microseconds, and maybe flags, error code",
+        MASK_WRITE | MASK_WRITE64 => "its operands are: address, mask, value",
+        WRITE | WRITE64 => "its operands are: address, value",
+        DELAY => "its operand is: microseconds",
+        DMA_WRITE => "its operands are: address, and words",
+        DMA_XFER => "its operands are: source address, destination address, number of words, flags",
+        SET => "its operands are: address, number of words, value",
+        DMA_WRITE_KEYHOLE => "its operands are: address, bytes of the window, and words",
+        MARKER => "its operands are: value, and words of text",
+        _ => "its operands are words",
+    }
+}
+
 impl<'a> Command<'a> {
     /// What an id and its payload mean.
     pub(crate) fn new(id: u16, payload: Words<'a>) -> Command<'a> {
