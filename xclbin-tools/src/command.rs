@@ -1,8 +1,10 @@
 //! What was typed, and one `match` that runs it. A subcommand has a file of its own with its options.
 
+mod cdo;
 mod exit;
 mod files;
 mod output;
+mod pdi;
 mod txn;
 
 use std::process::ExitCode;
@@ -19,6 +21,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Cdo(cdo::Options),
+    Pdi(pdi::Options),
     Txn(txn::Options),
 }
 
@@ -29,6 +33,8 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return exit::of_usage(&error),
     };
     exit::of(match args.command {
+        Command::Cdo(options) => cdo::run(&options),
+        Command::Pdi(options) => pdi::run(&options),
         Command::Txn(options) => txn::run(&options),
     })
 }

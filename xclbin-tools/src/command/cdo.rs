@@ -10,6 +10,7 @@ use xclbin_tools::{
 
 use super::{exit::Outcome, files, output};
 
+/// Read and write CDOs: the commands inside a PDI
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(subcommand)]

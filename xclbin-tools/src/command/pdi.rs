@@ -14,6 +14,7 @@ use super::{
     files, output,
 };
 
+/// Read and write PDIs: the images that configure the array
 #[derive(Args)]
 pub(crate) struct Options {
     #[command(subcommand)]
