@@ -3,7 +3,7 @@
 use super::{
     VERSION_END, VERSION_MIN,
     build::Builder,
-    command::{Command, Words, addresses_of_id, id_of, is_typed, usage_of},
+    command::{Command, Words, addresses_of_id, fields_of_id, id_of, is_typed, usage_of},
     scan::{Line, Token},
     stream::Form,
 };
@@ -152,8 +152,14 @@ impl Pending {
             }
             pending.payload.extend(low.to_le_bytes());
         }
+        let mut fields = if is_raw { &[][..] } else { fields_of_id(id) }.iter();
         while let Some(token) = line.next()? {
-            pending.payload.extend(token.u32()?.to_le_bytes());
+            let value = match (token.text.split_once('='), fields.next()) {
+                (Some((name, value)), Some(field)) if name == *field => token.part(value),
+                (None, None) => token,
+                _ => return Err(token.error(usage_of(id))),
+            };
+            pending.payload.extend(value.u32()?.to_le_bytes());
         }
         Ok(pending)
     }

@@ -2,36 +2,43 @@
 //!
 //! ```text
 //! ; a comment ends with its line
-//! write tile(0,1)+0xc0000 0x00000001          ; name, address, operands
-//! mask_write 0x232000 0x00000002 0x00000000   ; an address is a number, or a tile's column, row and offset
+//! write tile(0,1)+0xc0000 value=0x1        ; name, address, operands in the order of the file
+//! mask_write 0x232000 mask=0x2 value=0x0   ; an address is a number, or a tile's column, row and offset
+//! mask_poll tile(0,2)+0x32004 mask=0x1 value=0x0 timeout_us=0x64 flags=0x0 error_code=0x0  ; the last two maybe
+//! delay delay_us=0x64
 //! dma_write tile(0,1)+0xa0000
-//!     0x00000100 0x00000000                   ; a line that starts with a number goes on with the words above
-//! nop 0x00000000
-//! log_string 0x00006968                       ; a command of which only the name is known: its words
-//! command 0xf01 0x00000001                    ; and one of which not even that is, or with too many words
-//! nop.long.reserved=0x12                      ; length in a word of its own; bits 24 to 31 of the command word
-//! .version 0x132                              ; where it is not 0x200
-//! .checksum 0x00000000                        ; where it is wrong
-//! .padding 0x00000000                         ; words behind the commands
-//! .bytes 0x00                                 ; and bytes, where they are no whole word
+//!     0x00000100 0x00000000                ; a line that starts with a number goes on with the words above
+//! dma_xfer 0x10 tile(0,1)+0x0 words=0x4 flags=0x0
+//! set tile(0,1)+0x0 words=0x4 value=0x0
+//! dma_write_keyhole tile(0,1)+0x0 bytes=0x10 0x00000001
+//! nop 0x00000000                           ; its padding
+//! marker value=0x2 0x00006968              ; its text, as words
+//! log_string 0x00006968                    ; a command of which only the name is known: its words
+//! command 0xf01 0x00000001                 ; and one of which not even that is, or with another number of words
+//! nop.long.reserved=0x12                   ; length in a word of its own; bits 24 to 31 of the command word
+//! .version 0x132                           ; where it is not 0x200
+//! .checksum 0x00000000                     ; where it is wrong
+//! .padding 0x00000000                      ; words behind the commands
+//! .bytes 0x00                              ; and bytes, where they are no whole word
 //! ```
 //!
-//! Names are those of [`super::name_of`]. Operands are in the order of the file: `mask_write` has mask, then
-//! value; `mask_poll` mask, value, microseconds, and maybe flags and an error code; `set` words and value;
-//! `dma_xfer` a second address, words and flags; `dma_write_keyhole` the bytes of the window. The commands with
-//! `64` in their name are those whose address is two words.
+//! Names are those of [`super::name_of`]. The commands with `64` in their name are those whose address is two
+//! words. `#` starts a comment too.
 
 use std::fmt::Write;
 
 use super::{
     Cdo, VERSION,
-    command::{Command, Words, addresses_of, is_typed, name_of},
+    command::{Command, Words, addresses_of_id, fields_of_id, is_typed, name_of},
     stream::{Entry, Form},
 };
-use crate::array::Address;
+use crate::array::{Address, Register};
 
 /// Words in a line.
 const N_WORDS_IN_LINE: usize = 8;
+
+/// Where a comment starts, if what is before it is shorter.
+const COMMENT_COLUMN: usize = 64;
 
 /// Words that stand behind the command itself.
 const N_WORDS_BESIDE: usize = 4;
@@ -65,21 +72,28 @@ pub fn dump(cdo: &Cdo<'_>) -> String {
 }
 
 fn put_entry(text: &mut String, entry: &Entry<'_>) {
+    let start = text.len();
     put_name(text, &entry.command, entry.form);
+    let id = entry.command.id();
     let (operands, data) = entry.command.payload();
     let mut operands = operands.iter().copied();
-    for is_wide in addresses_of(&entry.command) {
-        let high = if *is_wide { operands.next().unwrap_or(0) } else { 0 };
-        put_address(text, high, operands.next().unwrap_or(0));
+    if !matches!(entry.command, Command::Other { .. }) {
+        for is_wide in addresses_of_id(id) {
+            let high = if *is_wide { operands.next().unwrap_or(0) } else { 0 };
+            put_address(text, high, operands.next().unwrap_or(0));
+        }
     }
-    for operand in operands {
-        let _ = write!(text, " {operand:#010x}");
+    for (name, operand) in fields_of_id(id).iter().zip(operands) {
+        let _ = write!(text, " {name}={operand:#x}");
     }
     let is_beside = data.len() <= N_WORDS_BESIDE && !matches!(entry.command, Command::DmaWrite { .. });
     if is_beside {
         data.iter().for_each(|word| _ = write!(text, " {word:#010x}"));
     }
-    put_comment(text, &entry.command);
+    if let Some(register) = register_of(&entry.command) {
+        let n_missing = COMMENT_COLUMN.saturating_sub(text.len().saturating_sub(start));
+        let _ = write!(text, "{:n_missing$} ; {register}", "");
+    }
     text.push('\n');
     if !is_beside {
         put_words(text, data);
@@ -115,15 +129,12 @@ fn put_address(text: &mut String, high: u32, low: u32) {
 }
 
 /// What stands at the address of a command.
-fn put_comment(text: &mut String, command: &Command<'_>) {
+fn register_of(command: &Command<'_>) -> Option<Register> {
     let address = match command {
-        Command::MaskPoll { address, .. } => Some(*address),
-        _ => command.written().map(|(address, _)| address),
+        Command::MaskPoll { address, .. } => *address,
+        _ => command.written()?.0,
     };
-    let register = address.and_then(|address| Address::from(u32::try_from(address).ok()?).register());
-    if let Some(register) = register {
-        let _ = write!(text, "  ; {register}");
-    }
+    Address::from(u32::try_from(address).ok()?).register()
 }
 
 fn put_words(text: &mut String, words: Words<'_>) {

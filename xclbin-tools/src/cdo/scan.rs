@@ -21,7 +21,7 @@ pub(super) struct Line<'a> {
 impl<'a> Line<'a> {
     /// A line by its number, from 1.
     pub(super) fn new(text: &'a str, line: usize) -> Line<'a> {
-        Line { rest: text.split(';').next().unwrap_or_default(), line, column: 1 }
+        Line { rest: text.split([';', '#']).next().unwrap_or_default(), line, column: 1 }
     }
 
     /// The next token; none at the end of the line. Spaces within parentheses belong to a token.
@@ -71,7 +71,8 @@ impl Token {
 
     /// A piece of this token, for its own errors.
     pub(super) fn part(&self, text: &str) -> Token {
-        let before = self.text.find(text).and_then(|at| self.text.get(..at)).map_or(0, |before| before.chars().count());
+        let before =
+            self.text.rfind(text).and_then(|at| self.text.get(..at)).map_or(0, |before| before.chars().count());
         Token { text: text.to_owned(), line: self.line, column: self.column.saturating_add(before) }
     }
 

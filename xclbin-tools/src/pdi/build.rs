@@ -56,9 +56,10 @@ impl Default for Options {
 /// If a CDO cannot be read or merged, the name is too long, or the data exceed 32-bit words.
 pub fn build(cdos: &[&[u8]], options: &Options) -> Result<Vec<u8>> {
     let name = image_name(&options.image_name)?;
-    let parsed = cdos.iter().enumerate().map(|(index, bytes)| {
-        Cdo::parse(bytes).map_err(|error| error.within(format!("CDO {index}")))
-    });
+    let parsed = cdos
+        .iter()
+        .enumerate()
+        .map(|(index, bytes)| Cdo::parse(bytes).map_err(|error| error.within(format!("CDO {index}"))));
     let cdos = parsed.collect::<Result<Vec<Cdo<'_>>>>()?;
     let mut data = Writer { bytes: merge(&cdos)? };
     let n_used = word_count(&data)?;

@@ -36,7 +36,8 @@ fn check_with(tools: &Tools, name: &str, cdos: &[&[u8]], options: Options) {
     let folder = tempfile::tempdir().expect("a folder");
     let theirs = bootgen(tools, folder.path(), cdos, &options);
     let ours = build(cdos, &Options { release: Release::Older, ..options.clone() }).expect("a PDI");
-    let differing: Vec<usize> = (0..ours.len().max(theirs.len())).filter(|at| ours.get(*at) != theirs.get(*at)).collect();
+    let differing: Vec<usize> =
+        (0..ours.len().max(theirs.len())).filter(|at| ours.get(*at) != theirs.get(*at)).collect();
     assert!(differing.is_empty(), "{name}: bytes {:#x?} of {}", &differing[..differing.len().min(9)], theirs.len());
     let current = build(cdos, &options).expect("a PDI");
     assert_eq!(current[WORD_14..WORD_14 + 4], [0xff; 4], "{name}");
@@ -196,7 +197,8 @@ fn bootgen_reads_ours() {
 #[test]
 fn texts_of_ours_become_the_same_pdi() {
     let Some(tools) = Tools::find() else { return };
-    for text in [include_str!("../fixtures/passthrough.cdo.txt"), include_str!("../fixtures/passthrough-npu4.cdo.txt")] {
+    for text in [include_str!("../fixtures/passthrough.cdo.txt"), include_str!("../fixtures/passthrough-npu4.cdo.txt")]
+    {
         let cdo = assemble(text).expect("a CDO");
         assert!(Cdo::parse(&cdo).expect("a CDO").commands().all(|entry| entry.command.is_loadable()));
         check(&tools, "passthrough", &[cdo]);

@@ -33,14 +33,14 @@ fn lines_are_commands() {
     check("; nothing\n\n   ; at all", &[]);
     check("nop", &[0x111]);
     check("nop 1 2 ; padding", &[0x0002_0111, 1, 2]);
-    check("write 0x2001d000 0xffffffff", &[0x0002_0103, 0x2001_d000, u32::MAX]);
-    check("write tile(1,2)+0x1d000 5\r\nnop\r\n", &[0x0002_0103, 0x0221_d000, 5, 0x111]);
-    check("  write tile( 1 , 2 ) 5", &[0x0002_0103, 0x0220_0000, 5]);
-    check("write64 0x100000010 5", &[0x0003_0108, 1, 0x10, 5]);
-    check("mask_write 16 1 2", &[0x0003_0102, 16, 1, 2]);
-    check("mask_poll tile(0,3)+4 1 0 100", &[0x0004_0101, 0x0030_0004, 1, 0, 100]);
+    check("write 0x2001d000 value=0xffffffff", &[0x0002_0103, 0x2001_d000, u32::MAX]);
+    check("write tile(1,2)+0x1d000 value=5\r\nnop\r\n", &[0x0002_0103, 0x0221_d000, 5, 0x111]);
+    check("  write tile( 1 , 2 ) value=5 # a comment too", &[0x0002_0103, 0x0220_0000, 5]);
+    check("write64 0x100000010 value=5", &[0x0003_0108, 1, 0x10, 5]);
+    check("mask_write 16 mask=1 value=2", &[0x0003_0102, 16, 1, 2]);
+    check("mask_poll tile(0,3)+4 mask=1 value=0 timeout_us=100", &[0x0004_0101, 0x0030_0004, 1, 0, 100]);
     check("dma_write tile(0,1)+0x10 1\n 2 3\n\n4", &[0x0006_0105, 0, 0x10_0010, 1, 2, 3, 4]);
-    check("dma_xfer 0x100000001 2 3 4", &[0x0006_0109, 1, 1, 0, 2, 3, 4]);
+    check("dma_xfer 0x100000001 2 words=3 flags=4", &[0x0006_0109, 1, 1, 0, 2, 3, 4]);
     check("log_string 0x41", &[0x0001_0117, 0x41]);
     check("command 0x103 1 2 3", &[0x0003_0103, 1, 2, 3]);
     check("command.long.reserved=0xff 0xf01", &[0xffff_0f01, 0]);
@@ -58,12 +58,16 @@ fn what_is_unusual_has_directives() {
 #[test]
 fn errors_have_places() {
     check_error("nop\n  wrote 1 2", (2, 3), "no command has this name");
-    check_error("write 1", (1, 1), "address, value");
-    check_error("write", (1, 6), "address, value");
-    check_error("nop\nwrite 1 2\n 3", (2, 1), "address, value");
-    check_error("write 1 0x", (1, 9), "32 bits");
-    check_error("write 1 0x+1", (1, 9), "32 bits");
-    check_error("write 1 4294967296", (1, 9), "32 bits");
+    check_error("write 1", (1, 1), "ADDRESS value=V");
+    check_error("write 1 2", (1, 9), "ADDRESS value=V");
+    check_error("mask_write 1 value=2 mask=3", (1, 14), "mask=M value=V");
+    check_error("write 1 value=2 value=2", (1, 17), "ADDRESS value=V");
+    check_error("nop value=2", (1, 5), "words");
+    check_error("write", (1, 6), "ADDRESS value=V");
+    check_error("nop\nwrite 1 value=2\n 3", (2, 1), "ADDRESS value=V");
+    check_error("write 1 value=0x", (1, 15), "32 bits");
+    check_error("write 1 value=0x+1", (1, 15), "32 bits");
+    check_error("write 1 value=4294967296", (1, 15), "32 bits");
     check_error("write 0x100000000 1", (1, 7), "an address");
     check_error("write tile(128,0)+0 1", (1, 12), "a column below 128");
     check_error("write tile(0,32) 1", (1, 14), "a row below 32");
@@ -85,14 +89,17 @@ fn errors_have_places() {
 
 #[test]
 fn texts_are_readable() {
-    check_dump(&[0x0002_0103, 0x0021_f000, 1], "write tile(0,2)+0x1f000 0x00000001  ; lock 0\n");
-    check_dump(&[0x0003_0108, 1, 0x10, 5], "write64 0x100000010 0x00000005\n");
+    check_dump(
+        &[0x0002_0103, 0x0021_f000, 1],
+        "write tile(0,2)+0x1f000 value=0x1                                ; lock 0\n",
+    );
+    check_dump(&[0x0003_0108, 1, 0x10, 5], "write64 0x100000010 value=0x5\n");
     check_dump(&[0x0001_0111, 0], "nop 0x00000000\n");
     check_dump(&[0x0003_0103, 1, 2, 3], "command 0x103 0x00000001 0x00000002 0x00000003\n");
     let data = "    0x00000001 0x00000001 0x00000001 0x00000001 0x00000001 0x00000001 0x00000001 0x00000001\n";
     let mut words = vec![0x0013_0105, 0, 0x10_0000];
     words.extend([1; 17]);
-    let text = format!("dma_write tile(0,1)+0x0  ; data memory 0x0\n{data}{data}    0x00000001\n");
+    let text = format!("{:64} ; data memory 0x0\n{data}{data}    0x00000001\n", "dma_write tile(0,1)+0x0");
     check_dump(&words, &text);
 }
 
