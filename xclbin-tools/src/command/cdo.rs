@@ -4,11 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use xclbin_tools::{
+    axlf::{Axlf, Kind},
     cdo::{self, Cdo},
     pdi::{MAGIC, Pdi},
+    section::AiePartition,
 };
 
-use super::{exit::Outcome, files, output};
+use super::{
+    exit::{Outcome, input, usage},
+    files,
+};
 
 /// Read and write CDOs: the commands inside a PDI
 #[derive(Args)]
@@ -76,10 +81,34 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
 
 fn dump(options: &Dump) -> anyhow::Result<()> {
     let bytes = files::read(&options.file)?;
-    let text = if bytes.starts_with(&MAGIC) {
+    let is_xclbin = bytes.starts_with(b"xclbin2\0");
+    if options.pdi.is_some() && !is_xclbin {
+        return Err(usage("--pdi is for an XCLBIN; this file is none"));
+    }
+    let text = if is_xclbin {
+        dump_xclbin(&bytes, options)?
+    } else if bytes.starts_with(&MAGIC) {
         cdo::dump(&Pdi::parse(&bytes)?.cdo(options.partition)?)
     } else {
         cdo::dump(&Cdo::parse(&bytes)?)
     };
     files::write(&options.output, text.as_bytes(), options.force)
+}
+
+fn dump_xclbin(bytes: &[u8], options: &Dump) -> anyhow::Result<String> {
+    let axlf = Axlf::parse(bytes)?;
+    let section = axlf.section(Kind::AIE_PARTITION);
+    let section = section.ok_or_else(|| input("the XCLBIN has no AIE_PARTITION section, which holds PDIs"))?;
+    let partition = AiePartition::parse(&section.bytes).map_err(|error| error.within("AIE_PARTITION"))?;
+    let n_pdis = partition.pdis.len();
+    let index = match options.pdi {
+        None if n_pdis > 1 => {
+            return Err(usage(format!("the XCLBIN has {n_pdis} PDIs: choose one with --pdi, from 0")));
+        }
+        chosen => chosen.unwrap_or(0),
+    };
+    let pdi = partition.pdis.get(index);
+    let pdi = pdi.ok_or_else(|| usage(format!("there is no PDI {index}: the XCLBIN has {n_pdis}, from 0")))?;
+    let text = Pdi::parse(&pdi.image).and_then(|pdi| Ok(cdo::dump(&pdi.cdo(options.partition)?)));
+    Ok(text.map_err(|error| error.within(format!("PDI {index}")))?)
 }
