@@ -1,11 +1,10 @@
 //! What was typed, and one `match` that runs it. A subcommand has a file of its own with its options.
 
-mod cdo;
 mod exit;
 mod files;
 mod output;
-mod pdi;
 mod txn;
+mod verify;
 
 use std::process::ExitCode;
 
@@ -21,9 +20,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    Cdo(cdo::Options),
-    Pdi(pdi::Options),
     Txn(txn::Options),
+    Verify(verify::Options),
 }
 
 /// Runs what the command line says.
@@ -33,8 +31,7 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return exit::of_usage(&error),
     };
     exit::of(match args.command {
-        Command::Cdo(options) => cdo::run(&options),
-        Command::Pdi(options) => pdi::run(&options),
         Command::Txn(options) => txn::run(&options),
+        Command::Verify(options) => verify::run(&options),
     })
 }

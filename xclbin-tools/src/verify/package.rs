@@ -1,0 +1,191 @@
+//! A file of any kind, checked whole; and a package's sections, read once for all subjects.
+
+use super::{
+    Findings,
+    address::Columns,
+    cdo,
+    container::{self, Entry},
+    kernels, memory, partition, pdi, stream,
+};
+use crate::{
+    array::Device,
+    axlf::Kind as SectionKind,
+    error::Result,
+    section::{AiePartition, Connectivity, EmbeddedMetadata, IpLayout, MemTopology, ip_layout::Ip},
+    txn,
+};
+
+/// What a file is, by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A container.
+    Xclbin,
+    /// An image for the array.
+    Pdi,
+    /// Commands without the image around them.
+    Cdo,
+    /// An ELF file of aiebu.
+    Elf,
+    /// An instruction stream.
+    Stream,
+}
+
+impl Kind {
+    /// What a file is; none if it starts like no kind that is known.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Kind> {
+        let starts: [(&[u8], Kind); 4] = [
+            (b"xclbin2\0", Kind::Xclbin),
+            (&crate::pdi::MAGIC, Kind::Pdi),
+            (b"\x04\0\0\0CDO\0", Kind::Cdo),
+            (b"\x7fELF", Kind::Elf),
+        ];
+        let by_start = starts.into_iter().find(|(start, _)| bytes.starts_with(start)).map(|(_, kind)| kind);
+        // A stream starts with its version alone, so that rows and columns have to be small as well.
+        let is_stream = || match bytes {
+            [major, minor, generation, rows, columns, ..] => {
+                txn::Version::of(*major, *minor).is_some() && *generation < 16 && *rows < 16 && *columns < 128
+            }
+            _ => false,
+        };
+        by_start.or_else(|| is_stream().then_some(Kind::Stream))
+    }
+
+    /// `xclbin`, `pdi`, `cdo`, `elf`, `stream`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Xclbin => "xclbin",
+            Kind::Pdi => "pdi",
+            Kind::Cdo => "cdo",
+            Kind::Elf => "elf",
+            Kind::Stream => "stream",
+        }
+    }
+}
+
+/// What is found in a file that stands alone; none if it is of no kind that is known. Without `device` it is taken
+/// from the file, where that says it.
+#[must_use]
+pub fn file(bytes: &[u8], device: Option<&'static Device>) -> Option<Findings> {
+    let mut found = Findings::default();
+    let columns = Columns::of_device(device);
+    match Kind::of(bytes)? {
+        Kind::Xclbin => return Some(package(bytes, &[], device)),
+        Kind::Pdi => pdi::check(bytes, &"PDI", columns, false, &mut found),
+        Kind::Cdo => cdo::check_bytes(bytes, cdo::Context { place: &"CDO", columns, is_later: false }, &mut found),
+        Kind::Elf => return None,
+        Kind::Stream => {
+            let device = device.or_else(|| device_of(bytes));
+            let columns = Columns::of_device(device);
+            let context = stream::Context { place: &"stream", device, columns, n_buffers: None, is_in_elf: false };
+            stream::check_bytes(bytes, context, &mut found);
+        }
+    }
+    Some(found)
+}
+
+/// What is found in a package, and in the instruction streams that are launched with it, each with a name for
+/// findings. Without `device` it is taken from the partition or else from a stream, where they say it.
+#[must_use]
+pub fn package(bytes: &[u8], streams: &[(&str, &[u8])], device: Option<&'static Device>) -> Findings {
+    let mut found = Findings::default();
+    let entries = container::check(bytes, &mut found);
+    let mut parts = Parts::read(&entries, &mut found);
+    let by_partition = || parts.partition.as_ref().and_then(partition::device_of);
+    let by_stream = || streams.iter().find_map(|(_, stream)| device_of(stream));
+    parts.device = device.or_else(by_partition).or_else(by_stream);
+    parts.check_names(&mut found);
+    if let Some(partition) = &parts.partition {
+        partition::check(partition, &parts, &mut found);
+    }
+    kernels::check(&parts, &mut found);
+    memory::check(&parts, &mut found);
+    for (name, stream) in streams {
+        let context = stream::Context {
+            place: name,
+            device: parts.device,
+            columns: parts.columns(),
+            n_buffers: parts.metadata.as_ref().and_then(kernels::n_buffers),
+            is_in_elf: false,
+        };
+        stream::check_bytes(stream, context, &mut found);
+    }
+    found
+}
+
+/// The device that a stream's header names.
+fn device_of(stream: &[u8]) -> Option<&'static Device> {
+    Device::by_generation(*stream.get(2)?)
+}
+
+/// What a package's sections say.
+#[derive(Default)]
+pub(super) struct Parts<'a> {
+    pub(super) partition: Option<AiePartition<'a>>,
+    pub(super) metadata: Option<EmbeddedMetadata>,
+    pub(super) layout: Option<IpLayout>,
+    pub(super) memories: Option<MemTopology>,
+    pub(super) connections: Option<Connectivity>,
+    pub(super) group_memories: Option<MemTopology>,
+    pub(super) group_connections: Option<Connectivity>,
+    /// Where it is known.
+    pub(super) device: Option<&'static Device>,
+}
+
+impl<'a> Parts<'a> {
+    /// Reads the first section of each kind; what its parser refuses is a finding.
+    fn read(entries: &[Entry<'a>], found: &mut Findings) -> Parts<'a> {
+        Parts {
+            partition: section(entries, SectionKind::AIE_PARTITION, AiePartition::parse, found),
+            metadata: section(entries, SectionKind::EMBEDDED_METADATA, EmbeddedMetadata::parse, found),
+            layout: section(entries, SectionKind::IP_LAYOUT, IpLayout::parse, found),
+            memories: section(entries, SectionKind::MEM_TOPOLOGY, MemTopology::parse, found),
+            connections: section(entries, SectionKind::CONNECTIVITY, Connectivity::parse, found),
+            group_memories: section(entries, SectionKind::GROUP_TOPOLOGY, MemTopology::parse, found),
+            group_connections: section(entries, SectionKind::GROUP_CONNECTIVITY, Connectivity::parse, found),
+            device: None,
+        }
+    }
+
+    /// The entries of IP_LAYOUT.
+    pub(super) fn ips(&self) -> &[Ip] {
+        self.layout.as_ref().map_or(&[], |layout| &layout.ips)
+    }
+
+    /// The columns that streams may reach.
+    fn columns(&self) -> Columns {
+        let on_device = Columns::of_device(self.device);
+        let width = self.partition.as_ref().map(|partition| partition.column_width);
+        match width {
+            Some(width) if width > 0 && width <= on_device.count() => Columns::of_partition(width),
+            _ => on_device,
+        }
+    }
+
+    fn check_names(&self, found: &mut Findings) {
+        for (index, ip) in self.ips().iter().enumerate().filter(|(_, ip)| !ip.name.is_terminated()) {
+            let place = format_args!("IP_LAYOUT, entry {index}");
+            found.add(&container::UNTERMINATED, place, ip.name, "at most 63 bytes and NUL");
+        }
+        let memories = [("MEM_TOPOLOGY", &self.memories), ("GROUP_TOPOLOGY", &self.group_memories)];
+        for (section, memories) in memories {
+            let memories = memories.iter().flat_map(|memories| &memories.memories).enumerate();
+            for (index, memory) in memories.filter(|(_, memory)| !memory.tag.is_terminated()) {
+                let place = format_args!("{section}, memory {index}");
+                found.add(&container::UNTERMINATED, place, memory.tag, "at most 15 bytes and NUL");
+            }
+        }
+    }
+}
+
+fn section<'a, T>(
+    entries: &[Entry<'a>],
+    kind: SectionKind,
+    parse: fn(&'a [u8]) -> Result<T>,
+    found: &mut Findings,
+) -> Option<T> {
+    let entry = entries.iter().find(|entry| entry.kind == kind)?;
+    let parsed = parse(entry.bytes);
+    parsed.inspect_err(|error| found.add_error(&container::SECTION, &kind, error)).ok()
+}

@@ -1,0 +1,255 @@
+//! Rules for instruction streams: header, operations, patches of buffers' addresses, and the wait at the end.
+
+use std::fmt;
+
+use super::{
+    Findings,
+    address::{self, Access, Columns},
+    rule::rules,
+};
+use crate::{
+    array::{Address, Device, Register, TileKind},
+    error::Error,
+    txn::{KERNEL_ARGUMENTS_BEFORE, Op, Placed, Stream, Sync},
+};
+
+rules! {
+    SIZE: Error "stream-size" {
+        asks: "the size in a stream's header is that of the file",
+        effect: "the firmware reads operations behind the stream's end, or stops before it: a hang, or half a launch",
+        mend: "write the stream anew; check that the file was not cut or padded",
+        source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
+    }
+    COUNT: Error "stream-count" {
+        asks: "the number of operations in a stream's header is that of the stream",
+        effect: "the firmware stops before the last operation or reads on behind it: a hang, or half a launch",
+        mend: "write the stream anew with the count of its operations",
+        source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
+    }
+    MALFORMED: Error "stream-malformed" {
+        asks: "every operation of a stream is of a known kind and as long as its kind",
+        effect: "the firmware answers with an error, or takes data for operations and hangs",
+        mend: "compile the stream anew for the firmware's version; check that the file is an instruction stream",
+        source: "Xilinx/aie-rt:driver/src/core/xaie_txn.h",
+    }
+    GENERATION: Error "stream-generation" {
+        asks: "a stream is for the device's generation of arrays: 3 for npu1, 4 for npu4",
+        effect: "the firmware refuses it, or registers of another array are written",
+        mend: "compile for the device: npu1, or npu2 for Strix and its relatives",
+        source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
+    }
+    ROWS: Error "stream-rows" {
+        asks: "a stream is for an array of six rows, one of memory tiles",
+        effect: "the firmware refuses it, or tiles of other rows are meant than are reached",
+        mend: "compile for an NPU: npu1 or npu2",
+        source: "Xilinx/mlir-aie:lib/Dialect/AIE/IR/AIETargetModel.cpp",
+    }
+    COLUMNS: Error "stream-columns" {
+        asks: "a stream is for no more columns than the partition has, and for one at least",
+        effect: "the firmware refuses it, or tiles outside the partition are written",
+        mend: "compile stream and package for the same number of columns",
+        source: "Xilinx/mlir-aie:lib/Targets/AIETargetNPU.cpp",
+    }
+    RESERVED: Warning "stream-operation" {
+        asks: "a stream has operations that current firmware knows",
+        effect: "firmware that does not know the operation ends the launch with an error",
+        mend: "compile the stream anew; update the firmware if the operation is newer",
+        source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
+    }
+    ARGUMENT: Error "patch-argument" {
+        asks: "a patch names a buffer that the kernel declares",
+        effect: "the firmware takes what stands behind the arguments for an address: the DMA reads or overwrites \
+            memory of somebody else, or faults",
+        mend: "declare the buffer as an argument of the kernel, or patch with one that is declared",
+        source: "Xilinx/mlir-aie:tools/aiecc/SidecarFiles.h",
+    }
+    REGISTER: Error "patch-register" {
+        asks: "a patch goes to word 1 of a shim tile's buffer descriptor, where the address is",
+        effect: "the address lands in another register, and the transfer moves bytes from where it was before",
+        mend: "patch offset 0x1d004 + 32 * descriptor of a shim tile",
+        source: "Xilinx/mlir-aie:lib/Dialect/AIEX/Transforms/AIEDmaToNpu.cpp",
+    }
+    WINDOW: Error "patch-aperture" {
+        asks: "patches of the sixth buffer and later ones add 0x80000000, those of the first five do not",
+        effect: "firmware adds the window of host memory to the first five alone: the DMA reads or writes outside \
+            of host memory, faults, or moves garbage",
+        mend: "add 0x80000000 to the offset from argument 5 on and nowhere else",
+        source: "Xilinx/mlir-aie:lib/Targets/AIETargetNPU.cpp",
+    }
+    SYNC: Error "stream-sync" {
+        asks: "a sync waits for tiles of the partition, and for a DMA channel that they have",
+        effect: "the token never comes: the launch is killed after a timeout",
+        mend: "wait for the channel that the stream starts, in the columns that it uses",
+        source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
+    }
+    NO_WAIT: Warning "stream-no-wait" {
+        asks: "a stream waits for its transfers to host memory after it has started the last one",
+        effect: "the launch is reported as done before results are in memory: buffers hold old or partial data",
+        mend: "end with a sync for the last channel that writes host memory",
+        source: "Xilinx/mlir-aie:lib/Dialect/AIEX/IR/AIEXDialect.cpp",
+    }
+}
+
+/// What is known about the kernel that a stream belongs to.
+#[derive(Clone, Copy)]
+pub(super) struct Context<'a> {
+    /// Where the stream is.
+    pub(super) place: &'a dyn fmt::Display,
+    /// The device, where it is known.
+    pub(super) device: Option<&'static Device>,
+    /// The columns of partition or device.
+    pub(super) columns: Columns,
+    /// How many buffers the kernel declares; none where no package is at hand.
+    pub(super) n_buffers: Option<u64>,
+    /// Whether the stream stands in an ELF, where the host patches and nothing is added.
+    pub(super) is_in_elf: bool,
+}
+
+/// The part of the array that firmware maps to host memory, in a patch's offset.
+const HOST_WINDOW: u64 = 0x8000_0000;
+
+/// Firmware adds the window to so many buffers itself.
+const N_BUFFERS_IN_FIRMWARE: u64 = 5;
+
+/// Checks a stream.
+pub(super) fn check_bytes(bytes: &[u8], context: Context<'_>, found: &mut Findings) {
+    match Stream::parse(bytes) {
+        Ok(stream) => check(&stream, context, found),
+        Err(error) => found.add_error(rule_of(&error, bytes.len() as u64), context.place, &error),
+    }
+}
+
+/// The rule that an error of the parser stands for: bytes behind the last operation, or none left for one, mean
+/// that the count is wrong.
+fn rule_of(error: &Error, size_bytes: u64) -> &'static super::Rule {
+    match error {
+        Error::Malformed { what: "size", offset: 12, .. } => &SIZE,
+        Error::Malformed { what: "rest", .. } => &COUNT,
+        Error::Malformed { what: "operation", offset, .. } if *offset == size_bytes => &COUNT,
+        _ => &MALFORMED,
+    }
+}
+
+fn check(stream: &Stream<'_>, context: Context<'_>, found: &mut Findings) {
+    check_header(stream, context, found);
+    let columns = context.columns.and_of_stream(stream.header().columns);
+    let context = Context { columns, ..context };
+    let mut unfinished = None;
+    for placed in stream.operations() {
+        let place = format_args!("{}, operation {}", context.place, placed.index);
+        check_operation(&placed, context, &place, &mut unfinished, found);
+    }
+    if let Some(index) = unfinished {
+        let place = format_args!("{}, operation {index}", context.place);
+        found.add(&NO_WAIT, place, "starts a transfer to host memory", "no operation behind it waits");
+    }
+}
+
+fn check_header(stream: &Stream<'_>, context: Context<'_>, found: &mut Findings) {
+    let header = stream.header();
+    let place = format_args!("{}, header", context.place);
+    let by_generation = Device::by_generation(header.generation);
+    let is_other = context.device.is_some_and(|device| Some(device) != by_generation);
+    if by_generation.is_none() || is_other {
+        let bound = context
+            .device
+            .map_or("3 (npu1) or 4 (npu4)".to_owned(), |device| format!("{} has {}", device.name, device.generation));
+        found.add(&GENERATION, place, format_args!("generation {}", header.generation), bound);
+    }
+    if (header.rows, header.memory_tile_rows) != (Device::N_ROWS, 1) {
+        let value = format_args!("{} rows, {} of memory tiles", header.rows, header.memory_tile_rows);
+        found.add(&ROWS, place, value, "6 rows, 1 of memory tiles");
+    }
+    if header.columns == 0 || u16::from(header.columns) > context.columns.count() {
+        found.add(&COLUMNS, place, format_args!("{} columns", header.columns), context.columns);
+    }
+}
+
+/// Checks an operation. `unfinished` is the last one that started a transfer to host memory nobody waited for.
+fn check_operation(
+    placed: &Placed<'_>,
+    context: Context<'_>,
+    place: &dyn fmt::Display,
+    unfinished: &mut Option<u32>,
+    found: &mut Findings,
+) {
+    let access = |address: Address, size_bytes: u64, found: &mut Findings| {
+        let address = u32::from(address).into();
+        address::check(Access { address, size_bytes }, context.columns, place, found)
+    };
+    match placed.operation.op {
+        Op::Write { address, .. } | Op::MaskWrite { address, .. } | Op::UpdateRegister { address, .. } => {
+            if let Some((to, Register::Queue(..))) = access(address, 4, found)
+                && to.tile_kind() == Some(TileKind::Shim)
+            {
+                *unfinished = Some(placed.index);
+            }
+        }
+        Op::BlockWrite { address, data } => {
+            access(address, (data.len() as u64).saturating_mul(4), found);
+        }
+        Op::MaskPoll { address, value, mask } | Op::MaskPollBusy { address, value, mask } => {
+            access(address, 4, found);
+            address::check_poll(mask, value, place, found);
+            *unfinished = None;
+        }
+        Op::Sync(sync) => {
+            check_sync(sync, context.columns, place, found);
+            *unfinished = None;
+        }
+        Op::MergeSync { .. } => *unfinished = None,
+        Op::Patch { address, argument, offset_bytes } => {
+            let reached = access(address, 4, found);
+            check_patch(reached, argument, offset_bytes, context, place, found);
+        }
+        Op::Custom { code, .. } => found.add(&RESERVED, place, format_args!("code {code}"), "codes 128 to 132"),
+        _ => {}
+    }
+}
+
+fn check_patch(
+    reached: Option<(Address, Register)>,
+    argument: u64,
+    offset_bytes: u64,
+    context: Context<'_>,
+    place: &dyn fmt::Display,
+    found: &mut Findings,
+) {
+    if let Some((address, register)) = reached {
+        let is_address_word = matches!(register, Register::BufferDescriptor { word: 1, .. });
+        if !is_address_word || address.tile_kind() != Some(TileKind::Shim) {
+            found.add(&REGISTER, place, format_args!("{register}"), "word 1 of a shim tile's buffer descriptor");
+        }
+    }
+    if let Some(n_buffers) = context.n_buffers.filter(|n_buffers| argument >= *n_buffers) {
+        let slot = argument.saturating_add(KERNEL_ARGUMENTS_BEFORE);
+        let value = format_args!("buffer {argument} (argument {slot} of the kernel)");
+        found.add(&ARGUMENT, place, value, format_args!("the kernel declares {n_buffers} buffers, from 0"));
+    }
+    let wanted = !context.is_in_elf && argument >= N_BUFFERS_IN_FIRMWARE;
+    if (offset_bytes >= HOST_WINDOW) != wanted {
+        let bound = match (context.is_in_elf, wanted) {
+            (true, _) => "in an ELF nothing is added",
+            (false, true) => "from buffer 5 on, 0x80000000 is added",
+            (false, false) => "firmware adds 0x80000000 to buffers 0 to 4 itself",
+        };
+        found.add(&WINDOW, place, format_args!("buffer {argument} with offset {offset_bytes:#x}"), bound);
+    }
+}
+
+fn check_sync(sync: Sync, columns: Columns, place: &dyn fmt::Display, found: &mut Findings) {
+    let end = |first: u8, count: u8| u16::from(first).saturating_add(count.into());
+    let is_inside = sync.n_columns > 0
+        && sync.n_rows > 0
+        && end(sync.column, sync.n_columns) <= columns.count()
+        && end(sync.row, sync.n_rows) <= u16::from(Device::N_ROWS);
+    let n_channels = Device::tile_kind(sync.row).map_or(0, TileKind::n_channels);
+    if !is_inside {
+        let Sync { column, row, n_columns, n_rows, .. } = sync;
+        let value = format_args!("{n_columns} columns from {column}, {n_rows} rows from {row}");
+        found.add(&SYNC, place, value, format_args!("{columns}; there are {} rows", Device::N_ROWS));
+    } else if sync.direction > 1 || sync.channel >= n_channels {
+        let value = format_args!("direction {}, channel {}", sync.direction, sync.channel);
+        found.add(&SYNC, place, value, format_args!("direction 0 or 1, {n_channels} channels from 0"));
+    }
+}
