@@ -24,9 +24,22 @@ mod stream;
 
 mod transformed;
 
+mod build;
+
+mod merge;
+
+mod scan;
+
+mod assemble;
+mod dump;
+
 use crate::{bytes::Reader, error::Result};
 
+pub use assemble::assemble;
+pub use build::Builder;
 pub use command::{Command, Words, name_of};
+pub use dump::dump;
+pub use merge::merge;
 pub use stream::{Commands, Entry, Form};
 
 /// Bytes of the header.
@@ -157,5 +170,14 @@ impl<'a> Cdo<'a> {
     }
 }
 
+/// A plain CDO of version 2.0 with the same commands, each in its usual form: what a transformed one was made of,
+/// without its NOPs.
+#[must_use]
+pub fn plain(cdo: &Cdo<'_>) -> Vec<u8> {
+    let mut builder = Builder::new();
+    cdo.commands().for_each(|entry| builder.push(&entry.command));
+    builder.finish()
+}
+
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

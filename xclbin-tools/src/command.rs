@@ -1,8 +1,10 @@
 //! What was typed, and one `match` that runs it. A subcommand has a file of its own with its options.
 
+mod cdo;
 mod exit;
 mod files;
 mod output;
+mod pdi;
 mod txn;
 mod verify;
 
@@ -20,6 +22,8 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
+    Cdo(cdo::Options),
+    Pdi(pdi::Options),
     Txn(txn::Options),
     Verify(verify::Options),
 }
@@ -31,6 +35,8 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return exit::of_usage(&error),
     };
     exit::of(match args.command {
+        Command::Cdo(options) => cdo::run(&options),
+        Command::Pdi(options) => pdi::run(&options),
         Command::Txn(options) => txn::run(&options),
         Command::Verify(options) => verify::run(&options),
     })

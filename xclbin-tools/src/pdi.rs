@@ -16,6 +16,8 @@
 //!
 //! Source: `Xilinx/bootgen:imageheadertable-versal.h` and `partitionheadertable-versal.h`.
 
+mod build;
+
 mod header;
 
 use crate::{
@@ -24,10 +26,14 @@ use crate::{
     error::{Error, Result},
 };
 
+pub use build::{Options, Release, build};
 pub use header::{ImageHeader, ImageHeaderTable, PartitionHeader, Transform};
 
 /// The first bytes: a pattern that tells a loader the width of its bus.
 pub const MAGIC: [u8; 16] = [0xdd, 0, 0, 0, 0x44, 0x33, 0x22, 0x11, 0x88, 0x77, 0x66, 0x55, 0xcc, 0xbb, 0xaa, 0x99];
+
+/// The first word of a boot header, as it stands where a PDI of an NPU has its version.
+const BOOT_HEADER: u32 = 0xaa99_5566;
 
 /// A view of a PDI.
 #[derive(Clone, Debug)]
@@ -72,10 +78,14 @@ impl<'a> Pdi<'a> {
         let magic = reader.array::<16>("magic")?;
         if magic != MAGIC {
             let first = magic.map(|byte| format!("{byte:02x}")).concat();
-            return Err(reader.malformed(0, "magic", first, "a PDI starts with dd000000443322118877665...ccbbaa99"));
+            return Err(reader.malformed(0, "magic", first, "a PDI starts with dd0000004433221188776655ccbbaa99"));
         }
         let at = reader.offset();
         let table = ImageHeaderTable::read(&mut reader)?;
+        if table.version() == BOOT_HEADER {
+            let bound = "the boot image of a whole device has its boot header here; an NPU's PDI has 0x00040000";
+            return Err(reader.malformed(at, "version", format!("{BOOT_HEADER:#010x}"), bound));
+        }
         let (n_images, n_partitions) = (table.image_count(), table.partition_count());
         check_count(&reader, at.saturating_add(4), "image count", n_images, 64)?;
         check_count(&reader, at.saturating_add(12), "partition count", n_partitions, 128)?;

@@ -5,6 +5,8 @@ use std::{error::Error, fs, path::PathBuf};
 
 use xclbin_tools::{
     axlf::{Axlf, Kind},
+    cdo,
+    pdi::{self, Pdi},
     section::{self, AiePartition, Connectivity, EmbeddedMetadata, IpLayout, MemTopology},
 };
 
@@ -25,6 +27,10 @@ fn foreign_files_come_out_as_they_were() {
         let bytes = fs::read(path).expect("a file of the folder");
         let result = match &bytes[..] {
             [b'x', b'c', b'l', b'b', b'i', b'n', b'2', 0, ..] => xclbin(&bytes),
+            // The boot image of a whole device, which has a boot header behind the magic, is no NPU's.
+            bytes if bytes.starts_with(&pdi::MAGIC) && !bytes[16..].starts_with(&[0x66, 0x55, 0x99, 0xaa]) => {
+                image(bytes)
+            }
             _ => continue,
         };
         n_known += 1;
@@ -52,7 +58,14 @@ fn xclbin(bytes: &[u8]) -> Checked {
     for part in axlf.sections() {
         let kind = part.kind;
         let again = match kind {
-            Kind::AIE_PARTITION => AiePartition::parse(&part.bytes)?.to_bytes()?,
+            Kind::AIE_PARTITION => {
+                let partition = AiePartition::parse(&part.bytes)?;
+                partition.pdis.iter().try_for_each(|pdi| image(&pdi.image))?;
+                partition.to_bytes()?
+            }
+            kind if kind.name() == Some("PDI") && !part.bytes.is_empty() => {
+                image(&part.bytes).map(|()| part.bytes.to_vec())?
+            }
             Kind::MEM_TOPOLOGY | Kind::GROUP_TOPOLOGY => MemTopology::parse(&part.bytes)?.to_bytes()?,
             Kind::CONNECTIVITY | Kind::GROUP_CONNECTIVITY => Connectivity::parse(&part.bytes)?.to_bytes()?,
             Kind::IP_LAYOUT => IpLayout::parse(&part.bytes)?.to_bytes()?,
@@ -74,6 +87,21 @@ fn xclbin(bytes: &[u8]) -> Checked {
     let anew = anew.to_bytes()?;
     if Axlf::parse(&anew)?.sections() != axlf.sections() {
         return Err("sections change when the file is laid out anew".into());
+    }
+    Ok(())
+}
+
+/// A PDI; the CDOs in it as text and back.
+fn image(bytes: &[u8]) -> Checked {
+    let pdi = Pdi::parse(bytes)?;
+    same("PDI", &pdi.to_bytes(), bytes)?;
+    for part in &pdi.partitions {
+        let cdo = part.cdo()?;
+        let again = cdo::assemble(&cdo::dump(&cdo))?;
+        match cdo.is_transformed() {
+            true => same("transformed CDO", &again, &cdo::plain(&cdo))?,
+            false => same("CDO", &again, part.data)?,
+        }
     }
     Ok(())
 }

@@ -233,6 +233,53 @@ pub(crate) fn id_of(name: &str) -> Option<u16> {
     u16::try_from(index).ok()?.checked_add(0x100)
 }
 
+/// For each operand in front that is an address whether it has two words.
+pub(super) fn addresses_of_id(id: u16) -> &'static [bool] {
+    match id {
+        MASK_POLL | MASK_WRITE | WRITE => &[false],
+        MASK_POLL64 | MASK_WRITE64 | WRITE64 | DMA_WRITE | SET | DMA_WRITE_KEYHOLE => &[true],
+        DMA_XFER => &[true, true],
+        _ => &[],
+    }
+}
+
+/// True if a variant has this id.
+pub(super) fn is_typed(id: u16) -> bool {
+    id == NOP || !addresses_of_id(id).is_empty() || !fields_of_id(id).is_empty()
+}
+
+/// The names of the operands behind the addresses, in the order of the file.
+pub(super) fn fields_of_id(id: u16) -> &'static [&'static str] {
+    match id {
+        MASK_POLL | MASK_POLL64 => &["mask", "value", "timeout_us", "flags", "error_code"],
+        MASK_WRITE | MASK_WRITE64 => &["mask", "value"],
+        WRITE | WRITE64 | MARKER => &["value"],
+        DELAY => &["delay_us"],
+        DMA_XFER => &["words", "flags"],
+        SET => &["words", "value"],
+        DMA_WRITE_KEYHOLE => &["bytes"],
+        _ => &[],
+    }
+}
+
+/// The operands of a command with a type, as its text has them.
+pub(super) fn usage_of(id: u16) -> &'static str {
+    match id {
+        MASK_POLL | MASK_POLL64 => {
+            "its operands are ADDRESS mask=M value=V timeout_us=T, and maybe flags=F and then error_code=E"
+        }
+        MASK_WRITE | MASK_WRITE64 => "its operands are ADDRESS mask=M value=V",
+        WRITE | WRITE64 => "its operands are ADDRESS value=V",
+        DELAY => "its operand is delay_us=T",
+        DMA_WRITE => "its operands are ADDRESS and words",
+        DMA_XFER => "its operands are ADDRESS (from) ADDRESS (to) words=N flags=F",
+        SET => "its operands are ADDRESS words=N value=V",
+        DMA_WRITE_KEYHOLE => "its operands are ADDRESS bytes=N (of the window) and words",
+        MARKER => "its operands are value=V and words of text",
+        _ => "its operands are words",
+    }
+}
+
 impl<'a> Command<'a> {
     /// What an id and its payload mean.
     pub(crate) fn new(id: u16, payload: Words<'a>) -> Command<'a> {

@@ -86,7 +86,7 @@ header! {
         pdi_id = 8;
         /// The BIF's `parent_id`.
         parent_id = 9;
-        /// "PDIP" (a partial PDI) or "FPDI" (a full one).
+        /// "PPDI" (a partial PDI) or "FPDI" (a full one), its first letter in the highest byte.
         identification = 10;
         /// Words of the three kinds of headers, in bytes from the lowest: 0x201020.
         header_sizes = 11;

@@ -86,6 +86,7 @@ fn what_cannot_be_read_is_refused() {
     check_refused(&[0xdd], "magic");
     check_refused(&[0; 300], "magic");
     check_refused(&pdi_of(1)[..100], "image header table");
+    check_refused(&with_word(pdi_of(1), 4, 0xaa99_5566), "boot image");
     check_refused(&with_word(pdi_of(1), 5, u32::MAX), "image count");
     check_refused(&with_word(pdi_of(1), 7, u32::MAX), "partition count");
     check_refused(&with_word(pdi_of(1), 6, 0x4000_0000), "image header offset");
@@ -118,7 +119,7 @@ proptest! {
         if let Ok(pdi) = Pdi::parse(&bytes) {
             prop_assert_eq!(&pdi.to_bytes(), &bytes);
             let _ = pdi.checksums();
-            let _ = (0..pdi.partitions.len()).map(|index| pdi.cdo(index).is_ok()).count();
+            let _ = pdi.partitions.iter().filter(|partition| partition.cdo().is_ok()).count();
         }
     }
 }

@@ -1,0 +1,114 @@
+//! `xclbin cdo`: the commands of a PDI as text, and text as a CDO.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use xclbin_tools::{
+    axlf::{Axlf, Kind},
+    cdo::{self, Cdo},
+    pdi::{MAGIC, Pdi},
+    section::AiePartition,
+};
+
+use super::{
+    exit::{Outcome, input, usage},
+    files,
+};
+
+/// Read and write CDOs: the commands inside a PDI
+#[derive(Args)]
+pub(crate) struct Options {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Make a CDO of its text
+    ///
+    /// A line is a command: a name, an address, operands; a line that starts with a number goes on with the words
+    /// of the one above. `;` starts a comment. An address is a number or `tile(COLUMN,ROW)+OFFSET`, its column
+    /// counted from the first of the partition. `xclbin cdo dump` writes such texts; every CDO has one that gives
+    /// the same bytes.
+    Asm(Asm),
+    /// Write a CDO as text
+    ///
+    /// The text names the register of each address in a comment. `xclbin cdo asm` makes the same bytes of it. The
+    /// result of aie-pdi-transform becomes the text of a plain CDO with the same commands.
+    Dump(Dump),
+}
+
+#[derive(Args)]
+struct Asm {
+    /// The text; `-` is standard input
+    text: PathBuf,
+    /// Where the CDO goes; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Overwrite a file that exists
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Args)]
+struct Dump {
+    /// A CDO, a PDI or an XCLBIN; `-` is standard input
+    file: PathBuf,
+    /// Which PDI of an XCLBIN, from 0; needed if it has several
+    #[arg(long, value_name = "N")]
+    pdi: Option<usize>,
+    /// Which partition of a PDI, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    partition: usize,
+    /// Where the text goes; `-` is standard output
+    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    output: PathBuf,
+    /// Overwrite a file that exists
+    #[arg(long)]
+    force: bool,
+}
+
+pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
+    match &options.action {
+        Action::Asm(options) => {
+            let text = files::read_text(&options.text)?;
+            files::write(&options.output, &cdo::assemble(&text)?, options.force)?;
+        }
+        Action::Dump(options) => dump(options)?,
+    }
+    Ok(Outcome::Done)
+}
+
+fn dump(options: &Dump) -> anyhow::Result<()> {
+    let bytes = files::read(&options.file)?;
+    let is_xclbin = bytes.starts_with(b"xclbin2\0");
+    if options.pdi.is_some() && !is_xclbin {
+        return Err(usage("--pdi is for an XCLBIN; this file is none"));
+    }
+    let text = if is_xclbin {
+        dump_xclbin(&bytes, options)?
+    } else if bytes.starts_with(&MAGIC) {
+        cdo::dump(&Pdi::parse(&bytes)?.cdo(options.partition)?)
+    } else {
+        cdo::dump(&Cdo::parse(&bytes)?)
+    };
+    files::write(&options.output, text.as_bytes(), options.force)
+}
+
+fn dump_xclbin(bytes: &[u8], options: &Dump) -> anyhow::Result<String> {
+    let axlf = Axlf::parse(bytes)?;
+    let section = axlf.section(Kind::AIE_PARTITION);
+    let section = section.ok_or_else(|| input("the XCLBIN has no AIE_PARTITION section, which holds PDIs"))?;
+    let partition = AiePartition::parse(&section.bytes).map_err(|error| error.within("AIE_PARTITION"))?;
+    let n_pdis = partition.pdis.len();
+    let index = match options.pdi {
+        None if n_pdis > 1 => {
+            return Err(usage(format!("the XCLBIN has {n_pdis} PDIs: choose one with --pdi, from 0")));
+        }
+        chosen => chosen.unwrap_or(0),
+    };
+    let pdi = partition.pdis.get(index);
+    let pdi = pdi.ok_or_else(|| usage(format!("there is no PDI {index}: the XCLBIN has {n_pdis}, from 0")))?;
+    let text = Pdi::parse(&pdi.image).and_then(|pdi| Ok(cdo::dump(&pdi.cdo(options.partition)?)));
+    Ok(text.map_err(|error| error.within(format!("PDI {index}")))?)
+}
