@@ -170,11 +170,12 @@ impl<'a> Cdo<'a> {
     }
 }
 
-/// A plain CDO of version 2.0 with the same commands, each in its usual form: what a transformed one was made of,
+/// A plain CDO with the same commands, each in its usual form: what a transformed one was made of,
 /// without its NOPs.
 #[must_use]
 pub fn plain(cdo: &Cdo<'_>) -> Vec<u8> {
     let mut builder = Builder::new();
+    builder.set_version(cdo.version);
     cdo.commands().for_each(|entry| builder.push(&entry.command));
     builder.finish()
 }

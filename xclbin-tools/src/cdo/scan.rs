@@ -27,8 +27,8 @@ impl<'a> Line<'a> {
     /// The next token; none at the end of the line. Spaces within parentheses belong to a token.
     pub(super) fn next(&mut self) -> Result<Option<Token>> {
         let trimmed = self.rest.trim_start();
-        let n_spaces = self.rest.chars().count().saturating_sub(trimmed.chars().count());
-        self.column = self.column.saturating_add(n_spaces);
+        let (spaces, _) = self.rest.split_at(self.rest.len().saturating_sub(trimmed.len()));
+        self.column = self.column.saturating_add(spaces.chars().count());
         let mut is_inside = false;
         let end = trimmed.find(|character: char| {
             is_inside = (is_inside || character == '(') && character != ')';

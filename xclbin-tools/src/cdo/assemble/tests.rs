@@ -3,6 +3,7 @@ use proptest::prelude::*;
 use super::assemble;
 use crate::{
     Error,
+    array::{Event, Place, Program},
     cdo::{Builder, Cdo, Command, Form, Words, dump, tests::cdo_of},
 };
 
@@ -103,6 +104,42 @@ fn texts_are_readable() {
     check_dump(&words, &text);
 }
 
+/// The flows and the number of buffers of a text of ours, all of whose words reach something.
+fn check_program(text: &str, flows: &[&str], n_buffers: usize) {
+    let bytes = assemble(text).expect("a CDO");
+    let cdo = Cdo::parse(&bytes).expect("a CDO");
+    let mut program = Program::new(1);
+    program.extend(cdo.commands().filter_map(|entry| Event::of_command(&entry.command)));
+    assert_eq!(program.n_outside(), 0);
+    let found: Vec<String> = program
+        .flows()
+        .iter()
+        .inspect(|flow| assert!(flow.is_whole(), "{flow:?}"))
+        .map(|flow| flow.ends.iter().fold(flow.source.to_string(), |path, end| format!("{path} -> {end}")))
+        .collect();
+    assert_eq!(found, flows);
+    let buffers = program.buffers(Place { column: 0, row: 1 });
+    assert_eq!(buffers.len(), n_buffers);
+    for buffer in buffers {
+        assert_eq!((buffer.range.len(), buffer.users.len()), (4096, 2));
+        assert!(buffer.users.iter().all(|user| user.channel.is_some()));
+    }
+}
+
+#[test]
+fn texts_of_ours_are_whole_programs() {
+    let text = include_str!("../../../tests/fixtures/passthrough.cdo.txt");
+    check_program(text, &["0,0 MM2S 0 -> 0,1 S2MM 0", "0,1 MM2S 0 -> 0,0 S2MM 0"], 2);
+    let text = include_str!("../../../tests/fixtures/passthrough-npu4.cdo.txt");
+    let flows = [
+        "0,0 MM2S 0 -> 0,1 S2MM 0",
+        "0,0 MM2S 1 -> 0,1 S2MM 1",
+        "0,1 MM2S 0 -> 0,0 S2MM 0",
+        "0,1 MM2S 1 -> 0,0 S2MM 1",
+    ];
+    check_program(text, &flows, 4);
+}
+
 prop_compose! {
     /// A command of any id, mostly a known one; few are long.
     fn any_command()(
@@ -124,6 +161,8 @@ proptest! {
         trailing in prop::collection::vec(any::<u8>(), 0..40),
         checksum in prop::option::weighted(0.1, any::<u32>()),
         version in prop_oneof![9 => Just(0x200_u32), 1 => 0x132_u32..0x300],
+        flip in (any::<prop::sample::Index>(), any::<u8>()),
+        cut in any::<prop::sample::Index>(),
     ) {
         let mut builder = Builder::new();
         builder.set_version(version);
@@ -139,6 +178,15 @@ proptest! {
         let again = assemble(&text).expect("what was dumped can be assembled");
         prop_assert_eq!(&again, &bytes);
         prop_assert_eq!(dump(&Cdo::parse(&again).expect("a CDO")), text);
+        // What still is a CDO with a bit more or less returns too.
+        let mut broken = bytes;
+        let at = flip.0.index(broken.len());
+        broken[at] ^= flip.1;
+        if let Ok(cdo) = Cdo::parse(&broken) {
+            prop_assert_eq!(assemble(&dump(&cdo)), Ok(broken.clone()));
+        }
+        broken.truncate(cut.index(broken.len()));
+        let _ = Cdo::parse(&broken).map(|cdo| dump(&cdo));
     }
 
     #[test]

@@ -1,6 +1,8 @@
+use proptest::prelude::*;
+
 use super::{Options, Release, build};
 use crate::{
-    cdo::{Builder, Cdo, Command},
+    cdo::{Builder, Cdo, Command, Words},
     pdi::Pdi,
 };
 
@@ -40,4 +42,30 @@ fn what_does_not_fit_is_refused() {
     check(&[&one_write(), &[1, 2, 3]], "aie_image", "CDO 1: ");
     assert!(build(&[], &Options { image_name: "sixteen letters!".to_owned(), ..Options::default() }).is_ok());
     assert!(Cdo::parse(&one_write()).is_ok());
+}
+
+proptest! {
+    #[test]
+    fn all_commands_are_there_in_their_order(
+        files in prop::collection::vec(prop::collection::vec((any::<u32>(), 2_usize..40), 0..9), 0..4),
+    ) {
+        let zeros = [0; 160];
+        let blocks = |file: &Vec<(u32, usize)>| {
+            let mut builder = Builder::new();
+            for (address, n_words) in file {
+                let data = Words::new(&zeros[..4 * n_words]);
+                builder.push(&Command::DmaWrite { address: (*address).into(), data });
+            }
+            builder.finish()
+        };
+        let cdos: Vec<Vec<u8>> = files.iter().map(blocks).collect();
+        let cdos: Vec<&[u8]> = cdos.iter().map(Vec::as_slice).collect();
+        let bytes = build(&cdos, &Options::default()).expect("a PDI");
+        let pdi = Pdi::parse(&bytes).expect("readable");
+        prop_assert!(pdi.checksums().iter().all(|named| named.checksum.is_right()));
+        prop_assert_eq!(&pdi.to_bytes(), &bytes);
+        let written = pdi.cdo(0).expect("a CDO").commands().filter_map(|entry| entry.command.written());
+        let expected = files.iter().flatten().map(|(address, n_words)| (u64::from(*address), *n_words as u64));
+        prop_assert!(written.eq(expected));
+    }
 }
