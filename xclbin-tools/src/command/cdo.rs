@@ -34,11 +34,11 @@ enum Action {
     ///       0x00000400 0x001a0000 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000 0x8141ff40
     ///   nop
     ///
-    /// Also mask_poll (mask= value= timeout_us=), delay (delay_us=), set (words= value=), dma_xfer (two addresses,
-    /// words= flags=), dma_write_keyhole (bytes=, then words), marker (value=, then words), the names with 64 for
-    /// addresses of two words, and `command ID` with words for anything else. An address is a number or a tile's
-    /// COLUMN, counted from the first of the partition, ROW and OFFSET. A line that starts with a number goes on
-    /// with the words above. `;` starts a comment.
+    /// Also mask_poll (mask= value= timeout_us=), delay (delay_us=), set (words= value=), dma_xfer (two
+    /// addresses, words= flags=), dma_write_keyhole (bytes=, then words), marker (value=, then words),
+    /// the names with 64 for addresses of two words, and `command ID` with words for anything else. An
+    /// address is a number or a tile's COLUMN, counted from the first of the partition, ROW and OFFSET.
+    /// A line that starts with a number goes on with the words above. `;` starts a comment.
     #[command(verbatim_doc_comment)]
     Asm(Asm),
     /// Write a CDO as text
