@@ -1,8 +1,11 @@
 //! What was typed, and one `match` that runs it. A subcommand has a file of its own with its options.
 
 mod cdo;
+mod dump;
 mod exit;
+mod extract;
 mod files;
+mod info;
 mod output;
 mod pdi;
 mod txn;
@@ -22,8 +25,11 @@ struct Args {
 
 #[derive(Subcommand)]
 enum Command {
-    Cdo(cdo::Options),
+    Info(info::Options),
+    Dump(dump::Options),
+    Extract(extract::Options),
     Pdi(pdi::Options),
+    Cdo(cdo::Options),
     Txn(txn::Options),
     Verify(verify::Options),
 }
@@ -35,8 +41,11 @@ pub(crate) fn run() -> ExitCode {
         Err(error) => return exit::of_usage(&error),
     };
     exit::of(match args.command {
-        Command::Cdo(options) => cdo::run(&options),
+        Command::Info(options) => info::run(&options),
+        Command::Dump(options) => dump::run(&options),
+        Command::Extract(options) => extract::run(&options),
         Command::Pdi(options) => pdi::run(&options),
+        Command::Cdo(options) => cdo::run(&options),
         Command::Txn(options) => txn::run(&options),
         Command::Verify(options) => verify::run(&options),
     })

@@ -12,11 +12,12 @@
 //!
 //! Fields keep what the format holds, types without a name included, so that a section read and written is the
 //! same; only reserved bytes of AIE_PARTITION, which are zero in every file seen, and its order of lists are not
-//! kept. Other kinds are bytes.
+//! kept. Other kinds are bytes. [`Contents`] holds what a container has of all of them.
 
 pub mod aie_partition;
 pub mod build_metadata;
 pub mod connectivity;
+pub mod contents;
 pub mod embedded_metadata;
 pub mod ip_layout;
 pub mod json;
@@ -28,6 +29,7 @@ mod table;
 pub use aie_partition::AiePartition;
 pub use build_metadata::BuildMetadata;
 pub use connectivity::Connectivity;
+pub use contents::Contents;
 pub use embedded_metadata::EmbeddedMetadata;
 pub use ip_layout::IpLayout;
 pub use mem_topology::MemTopology;

@@ -26,20 +26,10 @@ pub(crate) struct Options {
 enum Action {
     /// Make a CDO of its text
     ///
-    /// A line a command, as `xclbin cdo dump` prints them:
-    ///
-    ///   write tile(0,1)+0xc0000 value=0x2
-    ///   mask_write tile(0,1)+0xa0600 mask=0x2 value=0x0
-    ///   dma_write tile(0,1)+0xa0000
-    ///       0x00000400 0x001a0000 0x00000000 0x00000000 0x00000000 0x00000000 0x00000000 0x8141ff40
-    ///   nop
-    ///
-    /// Also mask_poll (mask= value= timeout_us=), delay (delay_us=), set (words= value=), dma_xfer (two
-    /// addresses, words= flags=), dma_write_keyhole (bytes=, then words), marker (value=, then words),
-    /// the names with 64 for addresses of two words, and `command ID` with words for anything else. An
-    /// address is a number or a tile's COLUMN, counted from the first of the partition, ROW and OFFSET.
-    /// A line that starts with a number goes on with the words above. `;` starts a comment.
-    #[command(verbatim_doc_comment)]
+    /// A line is a command: a name, an address, operands; a line that starts with a number goes on with the words
+    /// of the one above. `;` starts a comment. An address is a number or `tile(COLUMN,ROW)+OFFSET`, its column
+    /// counted from the first of the partition. `xclbin cdo dump` writes such texts; every CDO has one that gives
+    /// the same bytes.
     Asm(Asm),
     /// Write a CDO as text
     ///

@@ -29,6 +29,19 @@ impl From<&str> for Tree {
     }
 }
 
+impl From<&Tree> for serde_json::Value {
+    /// Of members with one name the last counts. An empty list stays the empty text that stands for it.
+    fn from(tree: &Tree) -> serde_json::Value {
+        if tree.children.is_empty() {
+            tree.text.as_str().into()
+        } else if tree.is_array() {
+            tree.items().map(Self::from).collect()
+        } else {
+            Self::Object(tree.children.iter().map(|(key, value)| (key.clone(), value.into())).collect())
+        }
+    }
+}
+
 impl Tree {
     /// Reads JSON text.
     ///
@@ -79,6 +92,10 @@ impl Tree {
         self.children.iter().map(|(_, value)| value)
     }
 
+    fn is_array(&self) -> bool {
+        self.children.iter().all(|(key, _)| key.is_empty())
+    }
+
     /// The text, indented by four, with a line end; as `--dump-section KIND:JSON:FILE` writes it.
     pub fn to_json(&self) -> String {
         let mut out = String::new();
@@ -101,7 +118,7 @@ impl Tree {
         if self.children.is_empty() && !is_root {
             return quote(out, &self.text);
         }
-        let is_array = !is_root && self.children.iter().all(|(key, _)| key.is_empty());
+        let is_array = !is_root && self.is_array();
         let inner = depth.map(|depth| depth.saturating_add(1));
         let line = |out: &mut String, depth: Option<usize>| {
             if let Some(depth) = depth {

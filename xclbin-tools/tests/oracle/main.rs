@@ -2,4 +2,5 @@
 //! byte for byte, and each side reads the other's files.
 
 mod pdi;
+mod sections;
 mod tools;
