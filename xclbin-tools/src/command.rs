@@ -1,6 +1,7 @@
 //! What was typed, and one `match` that runs it. A subcommand has a file of its own with its options.
 
 mod cdo;
+mod diff;
 mod dump;
 mod exit;
 mod extract;
@@ -30,6 +31,7 @@ enum Command {
     Extract(extract::Options),
     Pdi(pdi::Options),
     Cdo(cdo::Options),
+    Diff(diff::Options),
     Txn(txn::Options),
     Verify(verify::Options),
 }
@@ -46,6 +48,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Extract(options) => extract::run(&options),
         Command::Pdi(options) => pdi::run(&options),
         Command::Cdo(options) => cdo::run(&options),
+        Command::Diff(options) => diff::run(&options),
         Command::Txn(options) => txn::run(&options),
         Command::Verify(options) => verify::run(&options),
     })

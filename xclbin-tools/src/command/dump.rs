@@ -69,7 +69,7 @@ pub(super) fn kind_in(axlf: &Axlf<'_>, name: &str) -> anyhow::Result<Kind> {
 }
 
 /// The member's name and value.
-fn content(section: &Section<'_>) -> Result<(String, Value)> {
+pub(super) fn content(section: &Section<'_>) -> Result<(String, Value)> {
     let name = || section.kind.node().map_or_else(|| section.kind.to_string().to_lowercase(), str::to_owned);
     match section.kind {
         Kind::AIE_PARTITION => {

@@ -89,27 +89,29 @@ impl Links {
     }
 }
 
-fn to_json(axlf: &Axlf<'_>, contents: &Contents<'_>, file_bytes: usize) -> Value {
+/// What the header says, whatever lies where.
+pub(super) fn header(axlf: &Axlf<'_>) -> Value {
     let header = axlf.header();
     let version = header.version;
-    let mut info = json!({
-        "version": output::JSON_VERSION,
-        "header": {
-            "length": axlf.layout().map(|layout| layout.length),
-            "file_size": file_bytes,
-            "uuid": header.uuid.to_string(),
-            "version": format!("{}.{}.{}", version.major, version.minor, version.patch),
-            "timestamp": header.timestamp,
-            "unique_id": header.unique_id,
-            "feature_rom_timestamp": header.feature_rom_timestamp,
-            "mode": mode(axlf),
-            "actions": header.actions(),
-            "platform_vbnv": header.platform_vbnv.text(),
-            "interface_uuid": header.interface_uuid.to_string(),
-            "signature_bytes": axlf.signature().map(<[u8]>::len),
-            "has_mirror": axlf.mirror().is_some(),
-        },
-    });
+    json!({
+        "uuid": header.uuid.to_string(),
+        "version": format!("{}.{}.{}", version.major, version.minor, version.patch),
+        "timestamp": header.timestamp,
+        "unique_id": header.unique_id,
+        "feature_rom_timestamp": header.feature_rom_timestamp,
+        "mode": mode(axlf),
+        "actions": header.actions(),
+        "platform_vbnv": header.platform_vbnv.text(),
+        "interface_uuid": header.interface_uuid.to_string(),
+        "signature_bytes": axlf.signature().map(<[u8]>::len),
+        "has_mirror": axlf.mirror().is_some(),
+    })
+}
+
+fn to_json(axlf: &Axlf<'_>, contents: &Contents<'_>, file_bytes: usize) -> Value {
+    let mut info = json!({"version": output::JSON_VERSION, "header": header(axlf)});
+    info["header"]["length"] = json!(axlf.layout().map(|layout| layout.length));
+    info["header"]["file_size"] = file_bytes.into();
     let places = axlf.layout().map(|layout| &layout.places[..]).unwrap_or_default();
     let section = |(section, place): (&Section<'_>, &Place)| {
         json!({"kind": section.kind.to_string(), "number": section.kind.0, "name": section.name.text(),
@@ -128,7 +130,7 @@ fn to_json(axlf: &Axlf<'_>, contents: &Contents<'_>, file_bytes: usize) -> Value
         info["kernels"] = kernels;
     }
     if let Some(partition) = &contents.partition {
-        info["partition"] = partition_json(partition);
+        info["partition"] = self::partition(partition);
     }
     if let Some(topology) = &contents.mem_topology {
         let memory = |memory: &Memory| {
@@ -142,7 +144,8 @@ fn to_json(axlf: &Axlf<'_>, contents: &Contents<'_>, file_bytes: usize) -> Value
     info
 }
 
-fn partition_json(partition: &AiePartition<'_>) -> Value {
+/// The partition without its images.
+pub(super) fn partition(partition: &AiePartition<'_>) -> Value {
     let group = |group: &CdoGroup<'_>| {
         json!({"name": group.name, "type": group.kind.name(), "pdi_id": group.pdi_id,
             "dpu_kernel_ids": group.kernel_ids, "pre_cdo_groups": group.pre_cdo_groups})

@@ -154,7 +154,7 @@ fn cdo_of(partition: &Partition<'_>) -> anyhow::Result<Vec<u8>> {
     Ok(partition.data.get(..size_bytes).unwrap_or(partition.data).to_vec())
 }
 
-fn json(pdi: &Pdi<'_>) -> Value {
+pub(super) fn json(pdi: &Pdi<'_>) -> Value {
     let images = pdi.images.iter().map(|header| {
         let mut image = words(header.words(), ImageHeader::FIELDS, header.checksum());
         image.insert("name".to_owned(), header.name().into());

@@ -1,5 +1,6 @@
 //! The command `xclbin` as its users run it: files, streams, exit codes.
 
+mod diff;
 mod inspect;
 mod pdi;
 
