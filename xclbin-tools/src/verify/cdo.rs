@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     array::Register,
-    cdo::{Cdo, Command},
+    cdo::{Cdo, Command, name_of},
 };
 
 rules! {
@@ -26,8 +26,8 @@ rules! {
         source: "Xilinx/bootgen:cdo-binary.c",
     }
     COMMAND: Warning "cdo-command" {
-        asks: "a CDO for an array has commands that NPU loaders know: poll, writes, delay, NOP, marker",
-        effect: "a loader skips the command or stops there: what follows is not configured",
+        asks: "a CDO has commands that the loader in NPU firmware knows: mask_write, write, dma_write, NOP",
+        effect: "the loader stops at the command: what follows is not configured",
         mend: "generate the CDO for an NPU, with writes alone",
         source: "Xilinx/XRT:src/runtime_src/tools/xclbinutil/aie-pdi-transform/lib/cdo_cmd.c",
     }
@@ -99,28 +99,29 @@ fn check_command(
     cores: &mut Cores,
     found: &mut Findings,
 ) {
-    let mut access = |address: u64, size_bytes: u64, set_bits: u32| {
-        let reached = address::check(Access { address, size_bytes }, columns, place, found);
-        if let Some((address, register)) = reached {
-            cores.note(address.column, address.row, register, set_bits);
+    if !command.is_loadable() {
+        let name = name_of(command.id()).unwrap_or("unknown");
+        found.add(&COMMAND, place, format_args!("command {:#x} ({name})", command.id()), "writes and NOPs");
+    }
+    if let Command::MaskPoll { address, mask, value, .. } = *command {
+        address::check(Access { address, size_bytes: 4 }, columns, place, found);
+        address::check_poll(mask, value, place, found);
+    }
+    if let Some((address, n_words)) = command.written() {
+        let access = Access { address, size_bytes: n_words.saturating_mul(4) };
+        if let Some((to, register)) = address::check(access, columns, place, found) {
+            cores.note(to.column, to.row, register, set_bits(command));
         }
-    };
+    }
+}
+
+/// The bits that a command sets in the first word that it writes.
+fn set_bits(command: &Command<'_>) -> u32 {
     match *command {
-        Command::MaskPoll { address, mask, value, .. } => {
-            access(address, 4, 0);
-            address::check_poll(mask, value, place, found);
-        }
-        Command::MaskWrite { address, mask, value, .. } => access(address, 4, value & mask),
-        Command::Write { address, value, .. } => access(address, 4, value),
-        Command::DmaWrite { address, data } => {
-            let first = data.iter().next().unwrap_or(0);
-            access(address, (data.len() as u64).saturating_mul(4), first);
-        }
-        Command::Set { address, length_words, value } => {
-            access(address, u64::from(length_words).saturating_mul(4), value);
-        }
-        Command::Delay { .. } | Command::Nop { .. } | Command::Marker { .. } => {}
-        _ => found.add(&COMMAND, place, format_args!("command {:#x}", command.id()), "none that NPU loaders know"),
+        Command::MaskWrite { mask, value, .. } => value & mask,
+        Command::Write { value, .. } | Command::Set { value, .. } => value,
+        Command::DmaWrite { data, .. } => data.iter().next().unwrap_or(0),
+        _ => 0,
     }
 }
 

@@ -34,6 +34,10 @@ rules! {
 
 /// Checks connections.
 pub(super) fn check(parts: &Parts<'_>, found: &mut Findings) {
+    check_groups(parts, found);
+    if parts.layout.is_none() {
+        return;
+    }
     let kernels = kernels_of_units(parts);
     if let Some(connections) = &parts.connections {
         check_range(("CONNECTIVITY", connections), ("MEM_TOPOLOGY", parts.memories.as_ref()), &kernels, found);
@@ -43,7 +47,6 @@ pub(super) fn check(parts: &Parts<'_>, found: &mut Findings) {
         let memories = ("GROUP_TOPOLOGY", parts.group_memories.as_ref());
         check_range(("GROUP_CONNECTIVITY", connections), memories, &kernels, found);
     }
-    check_groups(parts, found);
 }
 
 /// The kernel of each entry of IP_LAYOUT, by its name up to the colon.
@@ -62,12 +65,10 @@ fn check_range(
     kernels: &[Option<&Kernel>],
     found: &mut Findings,
 ) {
-    let memories = memories.map_or(&[][..], |memories| &memories.memories);
     for (index, connection) in connections.connections.iter().enumerate() {
         let place = format_args!("{section}, connection {index}");
         let entry = |at: i32| usize::try_from(at).ok();
         let kernel = entry(connection.ip).and_then(|at| kernels.get(at));
-        let memory = entry(connection.memory).and_then(|at| memories.get(at));
         let Some(kernel) = kernel else {
             let bound = format_args!("IP_LAYOUT has {} entries, from 0", kernels.len());
             found.add(&RANGE, place, format_args!("entry {} of IP_LAYOUT", connection.ip), bound);
@@ -78,7 +79,9 @@ fn check_range(
             let bound = format_args!("its kernel has {n_arguments} arguments, from 0");
             found.add(&RANGE, place, format_args!("argument {}", connection.argument), bound);
         }
-        match memory {
+        // A section that is not there, or cannot be read, has its own finding.
+        let Some(MemTopology { memories }) = memories else { continue };
+        match entry(connection.memory).and_then(|at| memories.get(at)) {
             None => {
                 let bound = format_args!("{memory_section} has {} memories, from 0", memories.len());
                 found.add(&RANGE, place, format_args!("memory {}", connection.memory), bound);

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Findings, address::Columns, cdo, rule::rules};
 use crate::{
-    cdo::{Cdo, Checksum},
+    cdo::{Cdo, Checksum, Command},
     pdi::{PartitionHeader, Pdi},
 };
 
@@ -52,7 +52,7 @@ rules! {
         source: "Xilinx/bootgen:partitionheadertable-versal.h",
     }
     EMPTY: Warning "pdi-empty" {
-        asks: "the CDO of a PDI has commands",
+        asks: "the CDO of a PDI has commands other than NOP",
         effect: "the array stays as the kernel before left it",
         mend: "check that the compiler's CDO files were given to the packer",
         source: "Xilinx/bootgen:cdo-binary.c",
@@ -80,7 +80,7 @@ pub(super) fn check(bytes: &[u8], place: &dyn fmt::Display, columns: Columns, is
                 let place = format_args!("{place}, partition header {index}");
                 check_lengths(&partition.header, parsed, &place, found);
             }
-            if parsed.commands().next().is_none() {
+            if parsed.commands().all(|entry| matches!(entry.command, Command::Nop { .. })) {
                 found.add(&EMPTY, place, "no command", "at least one");
             }
         }

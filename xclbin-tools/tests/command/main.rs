@@ -3,6 +3,7 @@
 mod diff;
 mod inspect;
 mod pdi;
+mod verify;
 
 use std::{
     io::Write,

@@ -1,0 +1,59 @@
+//! Defects of instruction streams.
+
+use xclbin_tools::{
+    array::Device,
+    txn,
+    verify::{self, Findings},
+};
+
+use super::{
+    Row,
+    sample::{STREAM, Sample},
+};
+
+/// The valid package, launched with the valid stream after a text in it was replaced.
+fn replaced(from: &str, to: &str) -> Findings {
+    assert!(STREAM.contains(from), "{from}");
+    let mut sample = Sample::npu1();
+    sample.streams = vec![STREAM.replacen(from, to, 1)];
+    sample.check()
+}
+
+/// The valid stream with a line more in front of its writes.
+fn line(line: &str) -> Findings {
+    replaced("write tile(0,0)+0x1d204", &format!("{line}\nwrite tile(0,0)+0x1d204"))
+}
+
+/// The valid stream alone with some bytes changed.
+fn bytes(change: fn(&mut Vec<u8>)) -> Findings {
+    let mut bytes = txn::assemble(STREAM).unwrap();
+    change(&mut bytes);
+    verify::file(&bytes, None).expect("a stream by its first bytes")
+}
+
+pub(crate) fn rows() -> Vec<Row> {
+    vec![
+        ("stream-size", &[], || bytes(|it| it.extend([0; 4]))),
+        ("stream-count", &[], || bytes(|it| it[8] += 1)),
+        ("stream-count", &[], || bytes(|it| it[8] -= 1)),
+        ("stream-malformed", &[], || bytes(|it| it[16] = 0x20)),
+        ("stream-generation", &[], || bytes(|it| it[2] = 9)),
+        ("stream-generation", &[], || verify::file(&txn::assemble(STREAM).unwrap(), Device::by_name("npu4")).unwrap()),
+        ("stream-rows", &[], || replaced("rows=6", "rows=5")),
+        ("stream-columns", &[], || replaced("columns=1 memory", "columns=2 memory")),
+        ("stream-operation", &[], || line("custom code=140\n    0x0")),
+        ("address-column", &[], || line("write tile(1,0)+0x1d000 value=0")),
+        ("address-row", &[], || line("write tile(0,9)+0x0 value=0")),
+        ("address-hole", &[], || line("write tile(0,0)+0x1e000 value=0")),
+        ("descriptor-end", &[], || line("block_write tile(0,0)+0x1d048\n    0x1 0x2 0x3 0x4 0x5 0x6 0x7 0x8")),
+        ("poll-never", &[], || line("mask_poll tile(0,0)+0x1d220 value=0x10 mask=0xf")),
+        ("patch-argument", &["patch-aperture"], || replaced("argument=1 offset=0x1000", "argument=5 offset=0x1000")),
+        ("patch-argument", &[], || replaced("argument=1 offset=0x1000", "argument=5 offset=0x80001000")),
+        ("patch-register", &[], || replaced("patch tile(0,0)+0x1d024", "patch tile(0,0)+0x1d028")),
+        ("patch-register", &[], || replaced("patch tile(0,0)+0x1d024", "patch tile(0,1)+0xa0004")),
+        ("patch-aperture", &[], || replaced("argument=1 offset=0x1000", "argument=1 offset=0x80001000")),
+        ("stream-sync", &[], || replaced("channel=0", "channel=2")),
+        ("stream-sync", &[], || replaced("channel=0 columns=1", "channel=0 columns=2")),
+        ("stream-no-wait", &[], || replaced("sync tile(0,0) direction=s2mm channel=0 columns=1 rows=1\n", "")),
+    ]
+}
