@@ -1,5 +1,6 @@
 //! What was typed, and one `match` that runs it. A subcommand has a file of its own with its options.
 
+mod build;
 mod cdo;
 mod diff;
 mod dump;
@@ -7,12 +8,17 @@ mod exit;
 mod extract;
 mod files;
 mod info;
+mod merge;
 mod output;
 mod pdi;
+mod sections;
+mod split;
+mod stamp;
 mod txn;
 mod verify;
+mod xclbinutil;
 
-use std::process::ExitCode;
+use std::{path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -29,6 +35,9 @@ enum Command {
     Info(info::Options),
     Dump(dump::Options),
     Extract(extract::Options),
+    Build(build::Options),
+    Split(split::Options),
+    Merge(merge::Options),
     Pdi(pdi::Options),
     Cdo(cdo::Options),
     Diff(diff::Options),
@@ -38,6 +47,9 @@ enum Command {
 
 /// Runs what the command line says.
 pub(crate) fn run() -> ExitCode {
+    if let Some(arguments) = for_xclbinutil() {
+        return exit::of(xclbinutil::run(&arguments));
+    }
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return exit::of_usage(&error),
@@ -46,10 +58,24 @@ pub(crate) fn run() -> ExitCode {
         Command::Info(options) => info::run(&options),
         Command::Dump(options) => dump::run(&options),
         Command::Extract(options) => extract::run(&options),
+        Command::Build(options) => build::run(&options),
+        Command::Split(options) => split::run(&options),
+        Command::Merge(options) => merge::run(&options),
         Command::Pdi(options) => pdi::run(&options),
         Command::Cdo(options) => cdo::run(&options),
         Command::Diff(options) => diff::run(&options),
         Command::Txn(options) => txn::run(&options),
         Command::Verify(options) => verify::run(&options),
     })
+}
+
+/// The command line, where it is one of `xclbinutil`: by the program's name or by its first option.
+fn for_xclbinutil() -> Option<Vec<String>> {
+    let mut arguments = std::env::args_os();
+    let program = arguments.next()?;
+    // File names that are no UTF-8 are for our own commands.
+    let arguments: Vec<String> = arguments.map(|argument| argument.into_string().ok()).collect::<Option<_>>()?;
+    let is_named_so = Path::new(&program).file_stem().is_some_and(|name| name == "xclbinutil");
+    let has_its_option = arguments.first().is_some_and(|first| xclbinutil::is_option(first));
+    (is_named_so || has_its_option).then_some(arguments)
 }

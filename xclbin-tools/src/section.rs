@@ -9,6 +9,7 @@
 //! | IP_LAYOUT | [`IpLayout`] |
 //! | CONNECTIVITY, GROUP_CONNECTIVITY | [`Connectivity`] |
 //! | BUILD_METADATA | [`BuildMetadata`] |
+//! | KEYVALUE_METADATA, AIE_METADATA | [`json::Tree`] |
 //!
 //! Fields keep what the format holds, types without a name included, so that a section read and written is the
 //! same; only reserved bytes of AIE_PARTITION, which are zero in every file seen, and its order of lists are not
@@ -50,6 +51,7 @@ pub fn to_json(kind: Kind, bytes: &[u8]) -> Result<Option<Tree>> {
         Kind::CONNECTIVITY | Kind::GROUP_CONNECTIVITY => Connectivity::parse(bytes)?.to_json(),
         Kind::IP_LAYOUT => IpLayout::parse(bytes)?.to_json(),
         Kind::BUILD_METADATA => BuildMetadata::parse(bytes)?.to_json(),
+        Kind::KEYVALUE_METADATA => build_metadata::text(bytes, "KEYVALUE_METADATA")?,
         Kind::AIE_METADATA => return aie_metadata(bytes, "aie_metadata").map(Some),
         Kind::AIE_TRACE_METADATA => return aie_metadata(bytes, "aie_trace_metadata").map(Some),
         _ => return Ok(None),
@@ -72,9 +74,22 @@ pub fn from_json(kind: Kind, json: &Tree) -> Result<Option<Vec<u8>>> {
             metadata.set_packaged_by_xclbinutil();
             metadata.to_bytes()
         }
+        Kind::KEYVALUE_METADATA => key_values(json)?.to_line().into_bytes(),
         Kind::AIE_METADATA | Kind::AIE_TRACE_METADATA => json.to_line().into_bytes(),
         _ => return Ok(None),
     }))
+}
+
+/// Keys and values, and nothing else that stands in the JSON.
+fn key_values(json: &Tree) -> Result<Tree> {
+    let root = At::root(json);
+    let table = root.get("keyvalue_metadata")?;
+    let list = table.get("key_values")?;
+    let pair = |item: At<'_>| {
+        Ok(Tree::default().with("key", item.get("key")?.text()?).with("value", item.get("value")?.text()?))
+    };
+    let pairs: Vec<Tree> = list.items().map(pair).collect::<Result<_>>()?;
+    Ok(Tree::default().with("key_values", Tree::array(pairs)))
 }
 
 /// Sections that hold the text of a JSON file with the member `aie_metadata`, under its name in answers.

@@ -85,6 +85,8 @@ impl Kind {
     pub const IP_LAYOUT: Kind = Kind(8);
     /// JSON: who built it.
     pub const BUILD_METADATA: Kind = Kind(14);
+    /// JSON: keys and values of the user's.
+    pub const KEYVALUE_METADATA: Kind = Kind(15);
     /// JSON.
     pub const AIE_METADATA: Kind = Kind(25);
     /// Memories, grouped.

@@ -16,8 +16,8 @@ pub(super) fn find(tail: &[u8]) -> Option<&[u8]> {
     json.get(..after(json, END)?)
 }
 
-/// Adds the mirror. DEBUG_IP_LAYOUT, CLOCK_FREQ_TOPOLOGY, KEYVALUE_METADATA, PARTITION_METADATA and SMARTNIC, which
-/// are of other devices than NPUs, have no payload in it.
+/// Adds the mirror. DEBUG_IP_LAYOUT, CLOCK_FREQ_TOPOLOGY, PARTITION_METADATA and SMARTNIC, which are of other devices
+/// than NPUs, have no payload in it.
 pub(super) fn write<'s>(
     header: &Header,
     sections: impl Iterator<Item = (&'s Section<'s>, &'s Place)>,

@@ -43,6 +43,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(if contents.faults.is_empty() { Outcome::Done } else { Outcome::Found })
 }
 
+/// The tables of a package's bytes.
+pub(super) fn text(bytes: &[u8]) -> anyhow::Result<String> {
+    let axlf = Axlf::parse(bytes)?;
+    Ok(tables::print(&axlf, &Contents::of(&axlf)))
+}
+
 /// The name of a mode in `xclbin.h`.
 fn mode(axlf: &Axlf<'_>) -> String {
     const MODES: [&str; 7] = ["flat", "pr", "tandem_stage2", "tandem_stage2_with_pr", "hw_emu", "sw_emu", "hw_emu_pr"];

@@ -2,6 +2,7 @@
 
 mod diff;
 mod inspect;
+mod package;
 mod pdi;
 mod verify;
 

@@ -1,0 +1,137 @@
+//! `xclbin build`: a package from a compiler's JSON files or from a manifest.
+
+use std::path::{Path, PathBuf};
+
+use xclbin_tools::{
+    axlf::{Axlf, Uuid},
+    package::{Inputs, kernels_from_json, manifest},
+    section::{AiePartition, MemTopology, json::Tree},
+};
+
+use super::{
+    exit::{Outcome, input, usage},
+    files,
+    output::note,
+    sections::{self, SectionFile},
+    stamp::{parse_uuid, stamp},
+};
+
+/// Build a package from a compiler's JSON files, or from a manifest written by hand
+///
+/// mlir-aie's compiler writes three files: `kernels_*.json`, `mem_topology*.json` and `partition_*.json`, which
+/// names the PDI:
+///
+///     xclbin build --kernels kernels_main.json --mem-topology mem_topology.json
+///         --partition partition_main.json -o final.xclbin
+///
+/// With --input, kernels and PDIs are added to those of a package; ids of PDIs that are taken are given anew.
+/// The same input, --uuid and SOURCE_DATE_EPOCH give the same bytes.
+#[derive(clap::Args)]
+#[command(verbatim_doc_comment, after_long_help = MANIFEST)]
+pub(crate) struct Options {
+    /// Kernels, as for `xclbinutil --add-kernel`; may be given several times
+    #[arg(long, value_name = "JSON", conflicts_with = "manifest")]
+    kernels: Vec<PathBuf>,
+    /// Memories that arguments lie in
+    #[arg(long, value_name = "JSON", conflicts_with = "manifest")]
+    mem_topology: Option<PathBuf>,
+    /// Columns and PDIs; the PDIs' files are sought from the JSON's folder
+    #[arg(long, value_name = "JSON", conflicts_with = "manifest")]
+    partition: Option<PathBuf>,
+    /// All of these in one file written by hand, as shown below
+    #[arg(long, value_name = "JSON", required_unless_present_any = ["kernels", "partition", "mem_topology", "section"])]
+    manifest: Option<PathBuf>,
+    /// A section from a file; FORMAT is RAW or JSON; may be given several times
+    #[arg(long, value_name = "KIND:FORMAT:FILE", value_parser = SectionFile::parse)]
+    section: Vec<SectionFile>,
+    /// A package to add to
+    #[arg(long, value_name = "XCLBIN")]
+    input: Option<PathBuf>,
+    /// Where the package goes; `-` is standard output
+    #[arg(short, long, value_name = "FILE")]
+    output: PathBuf,
+    /// Overwrite the output
+    #[arg(long)]
+    force: bool,
+    /// The package's uuid; a random one without it
+    #[arg(long, value_parser = parse_uuid)]
+    uuid: Option<Uuid>,
+}
+
+const MANIFEST: &str = "\
+A manifest:
+
+    {
+      \"version\": 1,
+      \"device\": \"npu4\",             npu1 or npu4
+      \"columns\": 2,                  columns that the PDIs configure
+      \"pdis\": [
+        {\"file\": \"add.pdi\",          from the manifest's folder
+         \"kernels\": [
+           {\"name\": \"add\", \"arguments\": [\"a\", \"b\", \"sum\"]},
+           {\"name\": \"scale\",
+            \"arguments\": [\"x\", {\"name\": \"y\", \"type\": \"float*\", \"memory\": \"HOST\"}]}]}]
+    }
+
+What may be added: start_columns, operations_per_cycle and memory (a list of name, size_kib, address); id, uuid and
+type (PRIMARY, LITE, PRE_POST) of a PDI; id and instance of a kernel. Arguments are buffers of type void* in HOST where
+nothing else is said; opcode, instr and ninstr come before them by themselves, and unused buffers behind up to five,
+which command lists need. Ids that are not given are the lowest free ones.";
+
+/// Builds.
+///
+/// # Errors
+/// Files that cannot be read or written, and what [`Inputs::add_to`] refuses.
+pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let mut inputs = match &options.manifest {
+        Some(path) => manifest::read(&sections::json(path)?, |file| sections::image(path, file))?,
+        None => from_json(options)?,
+    };
+    for file in &options.section {
+        if file.kind.is_empty() {
+            return Err(usage("--section: the kind is missing: KIND:FORMAT:FILE is expected"));
+        }
+        inputs.sections.push(sections::read(file)?);
+    }
+    let stamp = stamp(options.uuid)?;
+    let bytes = match &options.input {
+        None => inputs.build(stamp)?.to_bytes()?,
+        Some(path) => {
+            let old = files::read(path)?;
+            add_to(&old, inputs, stamp.uuid).map_err(|error| error.context(path.display().to_string()))?
+        }
+    };
+    files::write(&options.output, &bytes, options.force)?;
+    Ok(Outcome::Done)
+}
+
+fn add_to(old: &[u8], inputs: Inputs<'_>, uuid: Uuid) -> anyhow::Result<Vec<u8>> {
+    let mut package = Axlf::parse(old)?;
+    package.header_mut().uuid = uuid;
+    for id in inputs.add_to(&mut package)? {
+        note(format_args!("xclbin: {} id {:#x} is taken: it becomes {:#x}", id.what, id.from, id.to));
+    }
+    Ok(package.to_bytes()?)
+}
+
+fn from_json(options: &Options) -> anyhow::Result<Inputs<'static>> {
+    let mut inputs = Inputs::default();
+    if let Some(path) = &options.mem_topology {
+        let json = sections::json(path)?;
+        inputs.memory = Some(within(path, MemTopology::from_json(&json, xclbin_tools::axlf::Kind::MEM_TOPOLOGY))?);
+        inputs.memory_name = sections::name(path);
+    }
+    if let Some(path) = &options.partition {
+        let json: Tree = sections::json(path)?;
+        inputs.partition = Some(AiePartition::from_json(&json, "", |file| sections::image(path, file))?);
+        inputs.partition_name = sections::name(path);
+    }
+    for path in &options.kernels {
+        inputs.kernels.extend(within(path, kernels_from_json(&sections::json(path)?))?);
+    }
+    Ok(inputs)
+}
+
+fn within<T>(path: &Path, result: xclbin_tools::Result<T>) -> anyhow::Result<T> {
+    result.map_err(|error| input(format!("{}: {error}", path.display())))
+}

@@ -1,0 +1,97 @@
+//! The kernels in EMBEDDED_METADATA: what a runtime knows of their names, ids and arguments.
+
+use super::xml::{Document, Element, Node};
+use crate::{
+    error::{Error, Result},
+    section::{
+        embedded_metadata,
+        json::{Tree, parse_number},
+    },
+};
+
+/// Where the kernels stand.
+const CORE: [&str; 4] = ["project", "platform", "device", "core"];
+
+/// The XML of the section.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Metadata(Document);
+
+/// EMBEDDED_METADATA as JSON, as `xclbinutil --dump-section :JSON:FILE` has it.
+///
+/// # Errors
+/// What is no XML; an element with text and something else.
+pub fn metadata_json(bytes: &[u8]) -> Result<Tree> {
+    Metadata::parse(bytes)?.0.to_json()
+}
+
+impl Metadata {
+    /// Reads the section; an empty one has no kernel.
+    ///
+    /// # Errors
+    /// What is no XML in UTF-8, too long or too deep.
+    pub(crate) fn parse(bytes: &[u8]) -> Result<Metadata> {
+        if bytes.is_empty() {
+            return Ok(Metadata::default());
+        }
+        Document::parse(embedded_metadata::text(bytes)?).map(Metadata)
+    }
+
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        self.0.to_text().into_bytes()
+    }
+
+    /// The elements of all kernels.
+    pub(crate) fn kernels(&self) -> impl Iterator<Item = &Element> {
+        self.0.element(&CORE).into_iter().flat_map(|core| core.elements("kernel"))
+    }
+
+    /// Adds a kernel behind the others.
+    ///
+    /// # Errors
+    /// A name that is taken.
+    pub(crate) fn add(&mut self, kernel: Element) -> Result<()> {
+        let name = kernel.attribute("name").unwrap_or_default();
+        if self.kernels().any(|known| known.attribute("name") == Some(name)) {
+            return Err(Error::refused("kernel", format!("{name:?}"), "the package has one of that name"));
+        }
+        if let Some(core) = self.0.element_mut(&CORE) {
+            core.push(kernel);
+        }
+        Ok(())
+    }
+
+    /// The elements of all kernels, to change.
+    pub(crate) fn kernels_mut(&mut self) -> impl Iterator<Item = &mut Element> {
+        let nodes = self.0.element_mut(&CORE).map(|core| core.nodes.iter_mut());
+        nodes.into_iter().flatten().filter_map(|node| match node {
+            Node::Element(element) if element.name == "kernel" => Some(element),
+            _ => None,
+        })
+    }
+
+    /// Keeps the kernels for which `keep` holds, and all that are no kernels.
+    pub(crate) fn retain(&mut self, keep: impl Fn(&Element) -> bool) {
+        if let Some(core) = self.0.element_mut(&CORE) {
+            core.nodes.retain(|node| match node {
+                Node::Element(element) => element.name != "kernel" || keep(element),
+                Node::Comment(_) => true,
+            });
+        }
+    }
+}
+
+/// The id by which a launch picks the PDI, as the XML's `extended-data` has it.
+pub(crate) fn kernel_id(kernel: &Element) -> Option<u64> {
+    parse_number(kernel.elements("extended-data").next()?.attribute("dpu_kernel_id")?)
+}
+
+/// Gives a kernel another id.
+pub(crate) fn set_kernel_id(kernel: &mut Element, id: u64) {
+    for node in &mut kernel.nodes {
+        if let Node::Element(element) = node
+            && element.name == "extended-data"
+        {
+            element.set("dpu_kernel_id", format!("{id:#x}"));
+        }
+    }
+}

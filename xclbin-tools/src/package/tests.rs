@@ -1,0 +1,222 @@
+//! Packages made, split and merged.
+
+use std::borrow::Cow;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    axlf::{Axlf, Kind, Uuid},
+    error::{Error, Result},
+    section::{AiePartition, Connectivity, EmbeddedMetadata, IpLayout, MemTopology, json::Tree},
+};
+
+const STAMP: Stamp = Stamp { uuid: Uuid([7; 16]), time: 1_700_000_000 };
+
+/// A manifest of PDIs with kernels; a PDI's image is its file's name.
+fn inputs(columns: u16, pdis: &str) -> Result<Inputs<'static>> {
+    let text = format!(r#"{{"version": 1, "device": "npu4", "columns": {columns}, "pdis": {pdis}}}"#);
+    manifest::read(&Tree::parse(&text)?, |file| Ok(Cow::Owned(file.as_bytes().to_vec())))
+}
+
+fn package(pdis: &str) -> Vec<u8> {
+    inputs(2, pdis).unwrap().build(STAMP).unwrap().to_bytes().unwrap()
+}
+
+/// What a launch depends on: the kernel's name, the offsets and memories of its arguments, its image.
+type Launch = (String, Vec<(u64, i32)>, Vec<u8>);
+
+fn launches(bytes: &[u8]) -> Vec<Launch> {
+    let package = Axlf::parse(bytes).unwrap();
+    let section = |kind| &*package.section(kind).unwrap().bytes;
+    let metadata = EmbeddedMetadata::parse(section(Kind::EMBEDDED_METADATA)).unwrap();
+    let partition = AiePartition::parse(section(Kind::AIE_PARTITION)).unwrap();
+    let ips = IpLayout::parse(section(Kind::IP_LAYOUT)).unwrap().ips;
+    let connections = Connectivity::parse(section(Kind::CONNECTIVITY)).unwrap().connections;
+    let n_memories = MemTopology::parse(section(Kind::MEM_TOPOLOGY)).unwrap().memories.len();
+    assert_eq!(n_memories, 2);
+    let launch = |(ip, index): (&crate::section::ip_layout::Ip, i32)| {
+        let name = ip.name.to_string();
+        let kernel = metadata.kernels.iter().find(|kernel| name.starts_with(&format!("{}:", kernel.name))).unwrap();
+        let id = kernel.extended_data.unwrap().kernel_id;
+        assert_eq!(Some(id), ip.kernel_id().map(u64::from));
+        let places = kernel.arguments.iter().zip(0..).map(|(argument, number)| {
+            let of_argument = |at: &&crate::section::connectivity::Connection| at.ip == index && at.argument == number;
+            (argument.offset, connections.iter().find(of_argument).map_or(-1, |at| at.memory))
+        });
+        let (pdi, _) = partition.kernel_ids().find(|(_, listed)| *listed == id).unwrap();
+        (name, places.collect(), partition.pdis[pdi].image.to_vec())
+    };
+    ips.iter().zip(0..).map(launch).collect()
+}
+
+fn merge(packages: &[Vec<u8>], how: Merge) -> Result<(Vec<u8>, Vec<Renumbered>)> {
+    let packages: Vec<Axlf<'_>> = packages.iter().map(|bytes| Axlf::parse(bytes).unwrap()).collect();
+    let (merged, renumbered) = how.run(&packages)?;
+    Ok((merged.to_bytes()?, renumbered))
+}
+
+fn split_bytes(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<String>) {
+    let split = split(&Axlf::parse(bytes).unwrap()).unwrap();
+    (split.packages.iter().map(|part| part.to_bytes().unwrap()).collect(), split.left_out)
+}
+
+const A: &str = r#"[{"file": "a", "kernels": [{"name": "a"}]}]"#;
+const B: &str = r#"[{"file": "b", "kernels": [{"name": "b"}, {"name": "c", "arguments": ["x", "y"]}]}]"#;
+
+#[test]
+fn merging_gives_taken_ids_anew() {
+    let (merged, renumbered) = merge(&[package(A), package(B)], Merge::default()).unwrap();
+    let ids: Vec<_> = renumbered.iter().map(|id| (id.package, id.what, id.from, id.to)).collect();
+    assert_eq!(ids, [(1, "kernel", 0x901, 0x903), (1, "PDI", 1, 2)]);
+    assert_eq!(launches(&merged), [launches(&package(A)), launches(&package(B))].concat());
+}
+
+#[test]
+fn merging_refuses_what_contradicts() {
+    let other_columns = inputs(4, B).unwrap().build(STAMP).unwrap().to_bytes().unwrap();
+    let keep = Merge { keeps_ids: true, ..Merge::default() };
+    let check = |packages: &[Vec<u8>], how: Merge, expected: &str| {
+        let error = merge(packages, how).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(&[package(A)], Merge::default(), "packages 1");
+    check(&[package(A), package(A)], Merge::default(), "package 1: kernel \"a\"");
+    check(&[package(A), other_columns], Merge::default(), "package 1: columns 4 from [0, 4]");
+    check(&[package(A), package(B)], keep, "package 1: kernel id 0x901");
+}
+
+#[test]
+fn equal_images_are_shared_when_asked() {
+    let same = r#"[{"file": "a", "kernels": [{"name": "b"}]}]"#;
+    for (shares_images, n_pdis) in [(false, 2), (true, 1)] {
+        let how = Merge { shares_images, ..Merge::default() };
+        let (merged, _) = merge(&[package(A), package(same)], how).unwrap();
+        assert_eq!(launches(&merged), [launches(&package(A)), launches(&package(same))].concat());
+        let whole = Axlf::parse(&merged).unwrap();
+        let partition = AiePartition::parse(&whole.section(Kind::AIE_PARTITION).unwrap().bytes).unwrap();
+        assert_eq!(partition.pdis.len(), n_pdis);
+    }
+}
+
+#[test]
+fn splitting_says_which_kernels_no_pdi_lists() {
+    let mut inputs = inputs(2, B).unwrap();
+    let mut kernel = inputs.kernels[0].clone();
+    kernel.name = "host".to_owned();
+    kernel.extended_data.clear();
+    inputs.kernels.push(kernel);
+    let (parts, left_out) = split_bytes(&inputs.build(STAMP).unwrap().to_bytes().unwrap());
+    assert_eq!((parts.len(), left_out), (1, vec!["host".to_owned()]));
+    assert_eq!(launches(&parts[0]), launches(&package(B)));
+}
+
+#[test]
+fn adding_to_a_package_is_as_building_at_once() {
+    let old = package(A);
+    let mut added = Axlf::parse(&old).unwrap();
+    let second = B.replace("\"b\"}", "\"b\", \"id\": \"0x902\"}").replace("\"c\"", "\"c\", \"id\": \"0x903\"");
+    let renumbered = inputs(2, &second).unwrap().add_to(&mut added).unwrap();
+    assert_eq!(renumbered.iter().map(|id| (id.from, id.to)).collect::<Vec<_>>(), [(1, 2)]);
+    let at_once = package(&format!("{},{}", &A[..A.len() - 1], &B[1..]));
+    assert_eq!(launches(&added.to_bytes().unwrap()), launches(&at_once));
+}
+
+#[test]
+fn what_is_there_twice_is_refused() {
+    let check = |change: &dyn Fn(&mut Inputs<'_>), expected: &str| {
+        let mut inputs = inputs(2, B).unwrap();
+        change(&mut inputs);
+        let error = inputs.build(STAMP).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    let id = |inputs: &mut Inputs<'_>, kernel: usize, id: &str| {
+        inputs.kernels[kernel].extended_data[2].1 = id.to_owned();
+    };
+    check(&|inputs| inputs.kernels[1].name = "b".to_owned(), "kernel \"b\"");
+    check(&|inputs| id(inputs, 1, "0x901"), "kernel id 0x901: b:b has it");
+    check(&|inputs| id(inputs, 1, "0x7"), "kernel id 0x7: c:c has it, but AIE_PARTITION lists 0x901, 0x902");
+    check(&|inputs| inputs.kernels[0].instances.push("b".to_owned()), "instance \"b:b\"");
+    check(&|inputs| inputs.kernels[0].instances[0] = "x".repeat(64), "name");
+    check(&|inputs| inputs.kernels[0].arguments[3].memory = Some("DDR".to_owned()), "MEM_TOPOLOGY has HOST, SRAM");
+    check(&|inputs| inputs.kernels[0].arguments[3].memory = Some("0,2".to_owned()), "memory index 2");
+    check(&|inputs| inputs.memory = None, "MEM_TOPOLOGY has no memory");
+    let twice = |inputs: &mut Inputs<'_>| {
+        let pdi = inputs.partition.as_ref().unwrap().pdis[0].clone();
+        inputs.partition.as_mut().unwrap().pdis.push(pdi);
+    };
+    check(&twice, "PDI id 0x1");
+}
+
+#[test]
+fn other_memories_are_not_taken_for_the_same() {
+    let old = package(A);
+    let mut inputs = inputs(2, B).unwrap();
+    inputs.memory.as_mut().unwrap().memories[0].size_kib = 1;
+    let error = inputs.add_to(&mut Axlf::parse(&old).unwrap()).unwrap_err();
+    assert!(matches!(error, Error::Refused { what: "section", .. }), "{error}");
+}
+
+#[test]
+fn free_ids_are_the_lowest() {
+    let taken: BTreeSet<u64> = [1, 2, 4, u64::MAX].into();
+    assert_eq!(free_id(&taken, 0, 9), Some(0));
+    assert_eq!(free_id(&taken, 1, 9), Some(3));
+    assert_eq!(free_id(&taken, 1, 2), None);
+    assert_eq!(free_id(&taken, u64::MAX, u64::MAX), None);
+}
+
+/// PDIs with one to three kernels each, of zero to sixteen arguments.
+fn manifests() -> impl Strategy<Value = String> {
+    let n_arguments = prop::collection::vec(prop::collection::vec(0_usize..17, 1..4), 1..5);
+    n_arguments.prop_map(|pdis| {
+        let pdi = |(index, kernels): (usize, &Vec<usize>)| {
+            let kernel = |(number, n_arguments): (usize, &usize)| {
+                let arguments: Vec<String> = (0..*n_arguments).map(|argument| format!("\"x{argument}\"")).collect();
+                format!(r#"{{"name": "k{index}_{number}", "arguments": [{}]}}"#, arguments.join(","))
+            };
+            let kernels: Vec<String> = kernels.iter().enumerate().map(kernel).collect();
+            format!(r#"{{"file": "pdi{index}", "kernels": [{}]}}"#, kernels.join(","))
+        };
+        format!("[{}]", pdis.iter().enumerate().map(pdi).collect::<Vec<_>>().join(","))
+    })
+}
+
+proptest! {
+    #[test]
+    fn splitting_and_merging_keeps_every_launch(manifest in manifests()) {
+        let whole = package(&manifest);
+        prop_assert_eq!(&package(&manifest), &whole);
+        let (parts, left_out) = split_bytes(&whole);
+        prop_assert!(left_out.is_empty());
+        let apart: Vec<_> = parts.iter().flat_map(|part| launches(part)).collect();
+        prop_assert_eq!(&apart, &launches(&whole));
+        if parts.len() > 1 {
+            let (merged, renumbered) = merge(&parts, Merge::default()).unwrap();
+            prop_assert!(renumbered.is_empty());
+            prop_assert_eq!(&merged, &whole);
+        }
+    }
+
+    #[test]
+    fn merging_keeps_every_launch_whatever_the_ids(manifests in prop::collection::vec(manifests(), 2..4)) {
+        let renamed = manifests.iter().enumerate().map(|(index, manifest)| manifest.replace(": \"k", &format!(": \"k{index}x")));
+        let packages: Vec<Vec<u8>> = renamed.map(|manifest| package(&manifest)).collect();
+        let (merged, _) = merge(&packages, Merge::default()).unwrap();
+        let apart: Vec<_> = packages.iter().flat_map(|package| launches(package)).collect();
+        prop_assert_eq!(launches(&merged), apart);
+    }
+
+    #[test]
+    fn no_damage_panics(at in any::<prop::sample::Index>(), byte: u8, cut in any::<prop::sample::Index>()) {
+        let mut bytes = package(B);
+        let index = at.index(bytes.len());
+        bytes[index] = byte;
+        bytes.truncate(cut.index(bytes.len()).max(index + 1));
+        if let Ok(package) = Axlf::parse(&bytes) {
+            let _ = split(&package);
+            let _ = Merge::default().run(&[package.clone(), package.clone()]);
+            let _ = inputs(2, A).unwrap().add_to(&mut package.clone());
+        }
+    }
+}

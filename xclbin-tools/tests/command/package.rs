@@ -1,0 +1,159 @@
+//! `xclbin build`, `split`, `merge`, and the command line of xclbinutil.
+
+use std::{fs, path::Path};
+
+use serde_json::Value;
+use tempfile::TempDir;
+use xclbin_tools::{axlf::Axlf, package, section::EmbeddedMetadata};
+
+use crate::{done, fails, run};
+
+const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
+const FIXTURES: [(&str, &str); 5] = [
+    ("kernels.json", include_str!("../fixtures/package/kernels.json")),
+    ("mem_topology.json", include_str!("../fixtures/package/mem_topology.json")),
+    ("partition.json", include_str!("../fixtures/package/partition_npu1.json")),
+    ("manifest.json", include_str!("../fixtures/package/manifest.json")),
+    ("wide.json", include_str!("../fixtures/package/kernels_16.json")),
+];
+
+fn folder() -> TempDir {
+    let folder = tempfile::tempdir().expect("a folder");
+    fs::create_dir(folder.path().join("sub")).expect("a folder");
+    for (name, text) in FIXTURES {
+        fs::write(folder.path().join(name), text).expect("a file");
+    }
+    fs::write(folder.path().join("a.pdi"), "image a").expect("a file");
+    fs::write(folder.path().join("sub/b.pdi"), "image b").expect("a file");
+    folder
+}
+
+fn file(folder: &Path, name: &str) -> Vec<u8> {
+    fs::read(folder.join(name)).expect(name)
+}
+
+/// The names of a package's kernels.
+fn kernels(bytes: &[u8]) -> Vec<String> {
+    let package = Axlf::parse(bytes).expect("a package");
+    let metadata = package.section(xclbin_tools::axlf::Kind::EMBEDDED_METADATA).expect("metadata");
+    let metadata = EmbeddedMetadata::parse(&metadata.bytes).expect("metadata");
+    metadata.kernels.into_iter().map(|kernel| kernel.name).collect()
+}
+
+const BUILD: [&str; 7] =
+    ["build", "--kernels", "kernels.json", "--mem-topology", "mem_topology.json", "--partition", "partition.json"];
+
+#[test]
+fn a_manifest_becomes_a_package_that_splits_and_merges() {
+    let folder = folder();
+    let folder = folder.path();
+    done(folder, &["build", "--manifest", "manifest.json", "-o", "m.xclbin", "--uuid", UUID]);
+    let whole = file(folder, "m.xclbin");
+    assert_eq!(Axlf::parse(&whole).expect("a package").header().uuid.to_string(), UUID);
+    assert_eq!(kernels(&whole), ["passthrough", "again", "other"]);
+    let paths = String::from_utf8(done(folder, &["split", "m.xclbin", "--output", "parts"])).expect("paths");
+    assert_eq!(paths, "parts/m.0.xclbin\nparts/m.1.xclbin\n");
+    assert_eq!(kernels(&file(folder, "parts/m.0.xclbin")), ["passthrough", "again"]);
+    assert_eq!(kernels(&file(folder, "parts/m.1.xclbin")), ["other"]);
+    fails(folder, &["split", "m.xclbin", "--output", "parts"], 1, "--force overwrites it");
+    let merged = done(folder, &["merge", "parts/m.0.xclbin", "parts/m.1.xclbin", "-o", "-"]);
+    assert_eq!(kernels(&merged), kernels(&whole));
+    let json = done(folder, &["split", "m.xclbin", "--output", "parts", "--force", "--json", "--uuid", UUID]);
+    let json: Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!((&json["version"], json["files"].as_array().map(Vec::len)), (&1.into(), Some(2)));
+    let second = file(folder, "parts/m.1.xclbin");
+    assert!(Axlf::parse(&second).expect("a package").header().uuid.to_string().ends_with("ef00"));
+}
+
+#[test]
+fn taken_ids_are_given_anew_and_said() {
+    let folder = folder();
+    let folder = folder.path();
+    done(folder, &[&BUILD[..], &["-o", "a.xclbin"]].concat());
+    let manifest = r#"{"version": 1, "device": "npu1", "columns": 1, "start_columns": [0, 1, 2, 3],
+        "pdis": [{"file": "a.pdi", "kernels": [{"name": "b"}]}]}"#;
+    fs::write(folder.join("b.json"), manifest).expect("a file");
+    done(folder, &["build", "--manifest", "b.json", "-o", "b.xclbin"]);
+    let merge = run(folder, &["merge", "a.xclbin", "b.xclbin", "-o", "c.xclbin"]);
+    assert_eq!(merge.code, 0, "{}", merge.notes);
+    assert!(merge.notes.contains("b.xclbin: kernel id 0x901 is taken: it becomes 0x902"), "{}", merge.notes);
+    let json = done(folder, &["merge", "a.xclbin", "b.xclbin", "-o", "c.xclbin", "--force", "--json"]);
+    let json: Value = serde_json::from_slice(&json).expect("JSON");
+    assert_eq!(json["renumbered"][1], serde_json::json!({"file": "b.xclbin", "what": "PDI", "from": 1, "to": 2}));
+    let keep = ["merge", "a.xclbin", "b.xclbin", "-o", "d.xclbin", "--keep-ids"];
+    fails(folder, &keep, 3, "package 1: kernel id 0x901: a package before has it");
+    fails(folder, &["merge", "a.xclbin", "a.xclbin", "-o", "d.xclbin"], 3, "kernel \"MLIR_AIE\"");
+    fails(folder, &["merge", "a.xclbin", "b.xclbin", "-o", "-", "--json"], 2, "both want standard output");
+    let input = ["build", "--manifest", "b.json", "--input", "a.xclbin", "-o", "e.xclbin"];
+    fails(folder, &input, 3, "kernel id 0x901: MLIR_AIE:MLIRAIE has it");
+    fs::write(folder.join("b.json"), manifest.replace("\"b\"", "\"b\", \"id\": \"0x7\"")).expect("a file");
+    let build = run(folder, &input);
+    assert!(build.notes.contains("PDI id 0x1 is taken: it becomes 0x2"), "{}", build.notes);
+    assert_eq!(kernels(&file(folder, "e.xclbin")), ["MLIR_AIE", "b"]);
+}
+
+#[test]
+fn builds_say_what_is_missing() {
+    let folder = folder();
+    let folder = folder.path();
+    fails(folder, &["build", "-o", "a.xclbin"], 2, "--manifest <JSON>");
+    fails(folder, &["build", "--manifest", "no.json", "-o", "a.xclbin"], 3, "cannot read no.json");
+    fails(folder, &["build", "--manifest", "a.pdi", "-o", "a.xclbin"], 3, "a.pdi: line 1, column 1");
+    fails(folder, &[&BUILD[..], &["-o", "a.xclbin", "--uuid", "x"]].concat(), 2, "32 hexadecimal digits");
+    let other = [&BUILD[..], &["-o", "a.xclbin", "--kernels", "wide.json"]].concat();
+    fails(folder, &other, 3, "kernel id 0x90a: WIDE:WIDE_0 has it, but AIE_PARTITION lists 0x901 alone");
+    fs::remove_file(folder.join("a.pdi")).expect("the file was there");
+    fails(folder, &[&BUILD[..], &["-o", "a.xclbin"]].concat(), 3, "cannot read a.pdi");
+    assert!(!folder.join("a.xclbin").exists());
+}
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let folder = folder();
+    let folder = folder.path();
+    let build = |output: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xclbin"));
+        command.args(BUILD).args(["--section", "USER_METADATA:RAW:manifest.json", "--uuid", UUID, "-o", output]);
+        let done = command.current_dir(folder).env("SOURCE_DATE_EPOCH", "1700000000").status().expect("xclbin starts");
+        assert!(done.success());
+        file(folder, output)
+    };
+    let bytes = build("a.xclbin");
+    assert_eq!(build("b.xclbin"), bytes);
+    assert_eq!(Axlf::parse(&bytes).expect("a package").header().timestamp, 1_700_000_000);
+}
+
+#[test]
+fn stands_in_for_xclbinutil() {
+    let folder = folder();
+    let folder = folder.path();
+    let line = "--add-replace-section MEM_TOPOLOGY:JSON:mem_topology.json --add-kernel kernels.json \
+                --add-replace-section AIE_PARTITION:JSON:partition.json --force --output a.xclbin";
+    done(folder, &line.split_whitespace().collect::<Vec<_>>());
+    assert_eq!(kernels(&file(folder, "a.xclbin")), ["MLIR_AIE"]);
+    let info = String::from_utf8(done(folder, &["--info", "--input", "a.xclbin"])).expect("text");
+    assert!(info.contains("MLIR_AIE"), "{info}");
+    done(folder, &["--info", "a.txt", "-i", "a.xclbin"]);
+    assert_eq!(String::from_utf8(file(folder, "a.txt")).expect("text"), info);
+    fails(folder, &["--info", "--private-key", "x"], 2, "--private-key is not supported");
+    fails(folder, &["-i", "kernels.json", "--info"], 3, "kernels.json: axlf, byte 0x0: magic");
+    let kinds = String::from_utf8(done(folder, &["--list-sections"])).expect("text");
+    assert!(kinds.lines().any(|kind| kind == "AIE_PARTITION"), "{kinds}");
+    #[cfg(unix)]
+    {
+        let link = folder.join("xclbinutil");
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_xclbin"), &link).expect("a link");
+        let help = std::process::Command::new(&link).arg("--help").output().expect("xclbin starts");
+        assert!(String::from_utf8_lossy(&help.stdout).contains("--add-replace-section"));
+    }
+}
+
+#[test]
+fn every_package_of_a_manifest_is_read_again() {
+    let folder = folder();
+    let folder = folder.path();
+    done(folder, &["build", "--manifest", "manifest.json", "-o", "m.xclbin"]);
+    let bytes = file(folder, "m.xclbin");
+    let package = Axlf::parse(&bytes).expect("a package");
+    assert_eq!(package::split(&package).expect("parts").left_out, Vec::<String>::new());
+}
