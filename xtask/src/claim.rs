@@ -5,6 +5,7 @@
 
 mod compared;
 mod engines;
+mod packages;
 mod runs;
 
 use std::{
@@ -54,6 +55,11 @@ enum What {
     },
     /// A figure of `cargo xtask compare` on a GPU
     Compare(compared::Options),
+    /// Milliseconds that an NPU package of 4 MB takes
+    Packages {
+        #[arg(value_enum)]
+        what: packages::What,
+    },
     /// Exit status of a strict hybrid run on a machine without an NPU
     StrictExit,
     /// Failed tests among those of a package whose name contains FILTER
@@ -163,6 +169,7 @@ pub(crate) fn run(options: &Options) -> Result<ExitCode> {
         }
         What::Speed { phase, threads } => engines::speed(*phase, *threads)?,
         What::Compare(options) => compared::figure(options)?,
+        What::Packages { what } => packages::time(*what)?,
         What::StrictExit => runs::strict_exit()?,
         What::Tests { package, filter, lavapipe } => runs::tests(package, filter, *lavapipe)?,
         What::Fuzz { targets, minutes } => runs::fuzz(targets, *minutes)?,
