@@ -11,8 +11,7 @@
 //! "optimized" export, without sizes where the kind fixes them). Sources: `Xilinx/mlir-aie:include/aie/Runtime/
 //! TxnEncoding.h` (0.1), `Xilinx/aie-rt:driver/src/core/xaie_txn.h` (both; all kinds).
 //!
-//! Writers leave what they like in padding: aie-rt the tile's column and row and whatever was in memory, mlir-aie
-//! zeros. [`Reserved`] keeps it, so that a stream is written back byte for byte.
+//! Writers leave what they like in padding: aie-rt parts of the address and whatever was in memory, mlir-aie zeros. [`Reserved`] keeps it, so that a stream is written back byte for byte.
 //!
 //! **Arguments.** A [`Op::Patch`] counts buffers from 0: `bo0` is argument 0 of the stream and argument 3 of the
 //! kernel, after opcode, instruction buffer and its size (`Xilinx/aiebu:src/cpp/aiebu/src/preprocessor/aie2/

@@ -25,7 +25,7 @@ pub(super) fn header(reader: &mut Reader<'_>) -> Result<Header> {
 /// The next operation.
 pub(super) fn operation<'a>(reader: &mut Reader<'a>, version: Version) -> Result<Operation<'a>> {
     let start = reader.offset();
-    let mut fields = Fields { reader, start, padding: [0; MAX_PADDING], n_padding: 0 };
+    let mut fields = Fields { reader, start, padding: [0; MAX_PADDING], n_padding: 0, old_layout: false };
     let word = fields.word()?;
     let code = word.to_le_bytes()[0];
     let (op, tail) = match (code, version) {
@@ -36,7 +36,7 @@ pub(super) fn operation<'a>(reader: &mut Reader<'a>, version: Version) -> Result
         (code::CUSTOM.., _) => fields.custom(code, word, version)?,
         _ => (fields.plain(code, word)?, Words::default()),
     };
-    Ok(Operation { op, reserved: Reserved { padding: fields.padding, tail } })
+    Ok(Operation { op, reserved: Reserved { padding: fields.padding, tail, old_layout: fields.old_layout } })
 }
 
 /// Kinds among the low numbers that both versions write alike.
@@ -50,6 +50,7 @@ struct Fields<'r, 'a> {
     start: u64,
     padding: [u32; MAX_PADDING],
     n_padding: usize,
+    old_layout: bool,
 }
 
 impl<'a> Fields<'_, 'a> {
@@ -170,7 +171,8 @@ impl<'a> Fields<'_, 'a> {
         let mut words = Reader::new(payload.bytes(), PART);
         let op = match (code, version, payload.len()) {
             (code::SYNC, _, 2..) => self.sync(words.u32("sync")?, words.u32("sync")?),
-            (code::PATCH, Version::V0_1, 10..) => {
+            (code::PATCH, _, 10..) => {
+                self.old_layout = version == Version::V1_0;
                 for _ in 0..4 {
                     self.pad(words.u32("patch")?);
                 }

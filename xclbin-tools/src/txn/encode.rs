@@ -130,7 +130,7 @@ impl Fields<'_, '_> {
 
     fn patch(&mut self, address: Address, argument: u64, offset_bytes: u64) -> Result<()> {
         self.custom(code::PATCH, |fields, payload| {
-            if fields.version == Version::V1_0 {
+            if fields.version == Version::V1_0 && !fields.reserved.old_layout {
                 payload.u32(address.into());
                 payload.u8(u8::try_from(argument).map_err(|_| too_large("argument", argument, 0xff))?);
                 payload.put(fields.pad(24)?.to_le_bytes().get(..3).unwrap_or_default());

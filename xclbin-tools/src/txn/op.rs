@@ -168,6 +168,8 @@ pub struct Reserved<'a> {
     pub padding: [u32; MAX_PADDING],
     /// Words after the last field.
     pub tail: Words<'a>,
+    /// Whether an [`Op::Patch`] of version 1.0 has the fields of version 0.1, as those of aie-rt before 2025 have.
+    pub old_layout: bool,
 }
 
 /// The most paddings that a kind of operation has.
@@ -180,7 +182,7 @@ impl Reserved<'_> {
     pub fn usual(version: Version, op: &Op<'_>) -> Reserved<'static> {
         let polls = matches!(op, Op::MaskPoll { .. } | Op::MaskPollBusy { .. });
         let tail = if polls && version == Version::V0_1 { Words::new(&[0; 4]) } else { None };
-        Reserved { padding: [0; MAX_PADDING], tail: tail.unwrap_or_default() }
+        Reserved { tail: tail.unwrap_or_default(), ..Reserved::default() }
     }
 }
 

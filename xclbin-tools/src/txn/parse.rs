@@ -11,7 +11,8 @@
 //! ```
 //!
 //! Fields have names and any order; numbers are decimal or `0x`. `reserved` holds paddings in the file's order, those
-//! left out are zero; `tail` words after the last field. Both default to what the usual writer leaves.
+//! left out are zero; `tail` words after the last field. Both default to what the usual writer leaves. A patch in a
+//! stream of version 1.0 may have `layout=0.1`.
 
 use std::str::FromStr;
 
@@ -62,10 +63,12 @@ fn close(builder: &mut Option<Builder>, mut statement: Statement<'_>) -> Result<
         Some(_) if name.text == "stream" => return Err(name.error("an operation: there is one `stream` line")),
         Some(builder) => {
             let (padding, tail) = (statement.padding()?, statement.tail.take());
+            let old_layout = name.text == "patch" && statement.old_layout(builder.header().version)?;
             let data = std::mem::take(&mut statement.data);
             let op = statement.op(Words::new(&data).unwrap_or_default())?;
             let mut reserved = Reserved::usual(builder.header().version, &op);
             reserved.padding = padding;
+            reserved.old_layout = old_layout;
             if let Some(tail) = &tail {
                 reserved.tail = Words::new(tail).unwrap_or_default();
             }
@@ -309,6 +312,15 @@ impl<'t> Statement<'t> {
             *place.ok_or_else(|| token.error(format!("at most {MAX_PADDING} paddings")))? = token.number()?;
         }
         Ok(padding)
+    }
+
+    /// Whether a patch has the fields of version 0.1 in a stream of version 1.0.
+    fn old_layout(&mut self, version: Version) -> Result<bool> {
+        if version == Version::V0_1 || self.fields.iter().all(|(field, _)| field.text != "layout") {
+            return Ok(false);
+        }
+        let layout = self.field("layout")?;
+        if layout.text == "0.1" { Ok(true) } else { Err(layout.error("0.1, or no layout for that of the stream")) }
     }
 
     fn header(&mut self) -> Result<Header> {

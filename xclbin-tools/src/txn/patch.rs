@@ -248,15 +248,7 @@ impl Stream<'_> {
         for placed in self.operations() {
             let mut operation = placed.operation;
             if let Some(address) = address_mut(&mut operation.op) {
-                let old = *address;
-                address.column = shifted(old.column)?;
-                // aie-rt repeats the tile in the padding: column, then row.
-                if let Some(padding) = operation.reserved.padding.first_mut()
-                    && *padding & 0xffff == u32::from(old.row) << 8 | u32::from(old.column)
-                    && *padding != 0
-                {
-                    *padding = *padding & !0xff | u32::from(address.column);
-                }
+                address.column = shifted(address.column)?;
             } else if let Op::Sync(Sync { column, .. }) = &mut operation.op {
                 *column = shifted(*column)?;
             }

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use super::{
-    Header, KERNEL_ARGUMENTS_BEFORE, Operation, Stream, Version, Words,
+    Header, Operation, Stream, Version, Words,
     op::{Op, Reserved, Sync},
 };
 use crate::array::{Address, Device};
@@ -127,6 +127,9 @@ fn sync_line(sync: &Sync) -> String {
 fn write_reserved(line: &mut String, operation: &Operation<'_>, version: Version) -> fmt::Result {
     let usual = Reserved::usual(version, &operation.op);
     let padding = &operation.reserved.padding;
+    if operation.reserved.old_layout {
+        line.push_str(" layout=0.1");
+    }
     if let Some(last) = padding.iter().rposition(|padding| *padding != 0) {
         write_group(line, "reserved", padding.iter().copied().take(last.saturating_add(1)))?;
     }
@@ -155,9 +158,8 @@ fn comment(op: &Op<'_>) -> Option<String> {
         | Op::MaskPollBusy { address, .. }
         | Op::UpdateRegister { address, .. } => address.register().map(|register| register.to_string()),
         Op::Patch { argument, address, .. } => {
-            let kernel_argument = argument.saturating_add(KERNEL_ARGUMENTS_BEFORE);
-            let register = address.register().map_or(String::new(), |register| format!(", {register}"));
-            Some(format!("bo{argument}, the kernel's argument {kernel_argument}{register}"))
+            let register = address.register().map_or(String::new(), |register| format!(" to {register}"));
+            Some(format!("bo{argument}{register}"))
         }
         _ => None,
     }

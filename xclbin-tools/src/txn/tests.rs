@@ -89,6 +89,22 @@ fn operations_have_their_words() {
 }
 
 #[test]
+fn older_streams_of_version_1_0_have_long_patches() {
+    let op = Op::Patch { address: Address { column: 1, row: 0, offset: 0x1d204 }, argument: 6, offset_bytes: 0x40 };
+    let mut builder = Builder::new(header(Version::V1_0));
+    builder.push(&Operation { op, reserved: Reserved { old_layout: true, ..Reserved::default() } }).unwrap();
+    let bytes = builder.finish().unwrap();
+    let words: Vec<u32> = Words::new(&bytes[16..]).unwrap().iter().collect();
+    assert_eq!(words, [0x81, 48, 0, 0, 0, 0, 0x201_d204, 0, 6, 0, 0x40, 0]);
+    let stream = Stream::parse(&bytes).unwrap();
+    assert_eq!(stream.operations().next().map(|placed| placed.operation.op), Some(op));
+    assert_eq!(stream.rewrite().unwrap(), bytes);
+    let text = stream.to_text();
+    assert!(text.contains("patch tile(1,0)+0x1d204 argument=6 offset=0x40 layout=0.1 "), "{text}");
+    assert_eq!(assemble(&text).unwrap(), bytes);
+}
+
+#[test]
 fn a_header_has_its_bytes() {
     let bytes = build(Header::npu1(4), &[Op::Noop]);
     assert_eq!(bytes[..16], [0, 1, 3, 6, 4, 1, 0, 0, 1, 0, 0, 0, 20, 0, 0, 0]);

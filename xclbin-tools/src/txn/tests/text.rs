@@ -25,8 +25,7 @@ fn a_stream_reads_as_its_text() {
          block_write tile(0,0)+0x1d000                                    # buffer descriptor 0, word 0\n\
          \x20   0x00000400 0x00000000 0x00000000 0x00000000 0x80000000 0x00000000 0x00000000 0x02000000\n\
          \x20   0x00000001\n\
-         patch tile(0,0)+0x1d004 argument=1 offset=0x0                    # bo1, the kernel's argument 4, \
-         buffer descriptor 0, word 1\n\
+         patch tile(0,0)+0x1d004 argument=1 offset=0x0                    # bo1 to buffer descriptor 0, word 1\n\
          write tile(0,0)+0x1d214 value=0x80000000 reserved(0x0, 0x1) tail(0x2) # MM2S 0 queue\n\
          sync tile(1,0) direction=s2mm channel=0 columns=1 rows=1\n",
     );
