@@ -54,12 +54,12 @@ pub enum Error {
         bound: String,
     },
     /// An error inside a part of something larger.
-    #[error("{place}: {source}")]
+    #[error("{place}: {error}")]
     In {
         /// The outer place: `AIE_PARTITION`, `PDI 3`.
         place: String,
-        /// The error inside.
-        source: Box<Error>,
+        /// The error inside; not a source, which would be said twice.
+        error: Box<Error>,
     },
 }
 
@@ -67,7 +67,7 @@ impl Error {
     /// The same error, inside `place`.
     #[must_use]
     pub fn within(self, place: impl Into<String>) -> Error {
-        Error::In { place: place.into(), source: Box::new(self) }
+        Error::In { place: place.into(), error: Box::new(self) }
     }
 
     /// Parts that contradict each other.

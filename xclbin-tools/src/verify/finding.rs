@@ -86,7 +86,7 @@ impl Findings {
             }
             Error::Value { path, value, bound } => self.add(rule, format_args!("{place}, {path}"), value, bound),
             Error::Refused { what, value, bound } => self.add(rule, format_args!("{place}, {what}"), value, bound),
-            Error::In { place: inner, source } => self.add_error(rule, &format_args!("{place}, {inner}"), source),
+            Error::In { place: inner, error } => self.add_error(rule, &format_args!("{place}, {inner}"), error),
             Error::Text { .. } => self.add(rule, place, error, "see above"),
         }
     }
