@@ -4,6 +4,7 @@ mod build;
 mod cdo;
 mod diff;
 mod dump;
+mod elf;
 mod exit;
 mod extract;
 mod files;
@@ -42,6 +43,7 @@ enum Command {
     Cdo(cdo::Options),
     Diff(diff::Options),
     Txn(txn::Options),
+    Elf(elf::Options),
     Verify(verify::Options),
 }
 
@@ -65,6 +67,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Cdo(options) => cdo::run(&options),
         Command::Diff(options) => diff::run(&options),
         Command::Txn(options) => txn::run(&options),
+        Command::Elf(options) => elf::run(&options),
         Command::Verify(options) => verify::run(&options),
     })
 }
