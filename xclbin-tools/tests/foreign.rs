@@ -6,8 +6,10 @@ use std::{error::Error, fs, path::PathBuf};
 use xclbin_tools::{
     axlf::{Axlf, Kind},
     cdo,
+    elf::{self, Elf},
     pdi::{self, Pdi},
     section::{self, AiePartition, Connectivity, EmbeddedMetadata, IpLayout, MemTopology},
+    txn::{self, Stream},
 };
 
 #[test]
@@ -31,6 +33,8 @@ fn foreign_files_come_out_as_they_were() {
             bytes if bytes.starts_with(&pdi::MAGIC) && !bytes[16..].starts_with(&[0x66, 0x55, 0x99, 0xaa]) => {
                 image(bytes)
             }
+            bytes if bytes.starts_with(b"\x7fELF") && bytes.get(7) == Some(&elf::OS_ABI) => elf_file(bytes),
+            [0, 1, ..] | [1, 0, ..] if path.extension().is_some_and(|extension| extension == "bin") => stream(&bytes),
             _ => continue,
         };
         n_known += 1;
@@ -104,4 +108,17 @@ fn image(bytes: &[u8]) -> Checked {
         }
     }
     Ok(())
+}
+
+fn stream(bytes: &[u8]) -> Checked {
+    let stream = Stream::parse(bytes)?;
+    same("stream", &stream.rewrite()?, bytes)?;
+    same("stream's text", &txn::assemble(&stream.to_text())?, bytes)
+}
+
+fn elf_file(bytes: &[u8]) -> Checked {
+    let elf = Elf::parse(bytes)?;
+    elf.patches()?;
+    elf.streams().try_for_each(|(_, code)| stream(code?.bytes()))?;
+    same("ELF file", &elf.to_bytes()?, bytes)
 }

@@ -57,7 +57,7 @@ struct Dump {
 /// Also mask_write, mask_poll, mask_poll_busy (value= mask=), noop, preempt (level=), load_pdi (id= size= address=),
 /// load_pm (id= operations=), create_scratchpad (usage= size= offset=), update_state (index= function= argument=),
 /// update_register (a register, and the same), update_scratch, timer (id=), merge_sync (tokens= columns=) and
-/// custom (code=, then words). `#` starts a comment. Generation 3 is npu1, 4 is npu2 and npu4. Arguments count from
+/// custom (code=, then words). `;` starts a comment. Generation 3 is npu1, 4 is npu2 and npu4. Arguments count from
 /// bo0, which is the kernel's argument 3.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment)]

@@ -1,7 +1,7 @@
 //! The text form, read.
 //!
 //! ```text
-//! # a comment
+//! ; a comment
 //! stream version=0.1 generation=3 rows=6 columns=4 memory_tile_rows=1
 //! block_write tile(0,0)+0x1d000
 //!     0x00000400 0x00000000 ...        words may go on over lines that start with a number
@@ -119,7 +119,7 @@ struct Line<'t> {
 
 impl<'t> Line<'t> {
     fn new(text: &'t str, number: usize) -> Line<'t> {
-        let text = text.split('#').next().unwrap_or_default();
+        let text = text.split(';').next().unwrap_or_default();
         Line { text, number, position: 0, column: 1 }
     }
 

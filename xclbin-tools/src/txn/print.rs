@@ -30,12 +30,12 @@ fn write_stream(text: &mut String, stream: &Stream<'_>) -> fmt::Result {
     let header = stream.header();
     let device = Device::by_generation(header.generation).map_or("an unknown device", |device| device.name);
     let plural = if stream.n_operations() == 1 { "" } else { "s" };
-    writeln!(text, "# For {device}: {} operation{plural}, {} bytes.", stream.n_operations(), stream.bytes().len())?;
+    writeln!(text, "; For {device}: {} operation{plural}, {} bytes.", stream.n_operations(), stream.bytes().len())?;
     writeln!(text, "{}", header_line(&header)?)?;
     for placed in stream.operations() {
         let line = line(&placed.operation, header.version)?;
         match comment(&placed.operation.op) {
-            Some(comment) => writeln!(text, "{line:<COMMENT_COLUMN$} # {comment}")?,
+            Some(comment) => writeln!(text, "{line:<COMMENT_COLUMN$} ; {comment}")?,
             None => writeln!(text, "{line}")?,
         }
         if let Op::BlockWrite { data: words, .. } | Op::Custom { payload: words, .. } = placed.operation.op {

@@ -4,6 +4,7 @@ mod diff;
 mod inspect;
 mod package;
 mod pdi;
+mod stream;
 mod verify;
 
 use std::{

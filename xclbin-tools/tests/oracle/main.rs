@@ -4,4 +4,5 @@
 mod package;
 mod pdi;
 mod sections;
+mod stream;
 mod tools;

@@ -20,18 +20,18 @@ fn a_stream_reads_as_its_text() {
         assert_eq!(Stream::parse(&bytes).unwrap().to_text(), text);
     };
     check(
-        "# For npu1: 4 operations, 160 bytes.\n\
+        "; For npu1: 4 operations, 160 bytes.\n\
          stream version=0.1 generation=3 rows=6 columns=4 memory_tile_rows=1\n\
-         block_write tile(0,0)+0x1d000                                    # buffer descriptor 0, word 0\n\
+         block_write tile(0,0)+0x1d000                                    ; buffer descriptor 0, word 0\n\
          \x20   0x00000400 0x00000000 0x00000000 0x00000000 0x80000000 0x00000000 0x00000000 0x02000000\n\
          \x20   0x00000001\n\
-         patch tile(0,0)+0x1d004 argument=1 offset=0x0                    # bo1 to buffer descriptor 0, word 1\n\
-         write tile(0,0)+0x1d214 value=0x80000000 reserved(0x0, 0x1) tail(0x2) # MM2S 0 queue\n\
+         patch tile(0,0)+0x1d004 argument=1 offset=0x0                    ; bo1 to buffer descriptor 0, word 1\n\
+         write tile(0,0)+0x1d214 value=0x80000000 reserved(0x0, 0x1) tail(0x2) ; MM2S 0 queue\n\
          sync tile(1,0) direction=s2mm channel=0 columns=1 rows=1\n",
     );
-    check("# For npu4: 0 operations, 16 bytes.\nstream version=1.0 generation=4 rows=6 columns=8 memory_tile_rows=1\n");
+    check("; For npu4: 0 operations, 16 bytes.\nstream version=1.0 generation=4 rows=6 columns=8 memory_tile_rows=1\n");
     check(
-        "# For an unknown device: 1 operation, 20 bytes.\n\
+        "; For an unknown device: 1 operation, 20 bytes.\n\
          stream version=1.0 generation=9 rows=1 columns=2 memory_tile_rows=3 reserved=0x4\n\
          noop reserved(0x5)\n",
     );
@@ -40,8 +40,8 @@ fn a_stream_reads_as_its_text() {
 #[test]
 fn comments_spaces_and_the_order_of_fields_are_free() {
     let bytes = assemble(
-        "stream memory_tile_rows=1 columns=0x4 rows=6 generation=3 version=0.1 # first\n\n\
-         \t mask_write mask=3 value = 0x2 tile( 0 , 1 ) + 16\n# a line\n  block_write tile(0,2)+0\n1\n 2 3 # more\n",
+        "stream memory_tile_rows=1 columns=0x4 rows=6 generation=3 version=0.1 ; first\n\n\
+         \t mask_write mask=3 value = 0x2 tile( 0 , 1 ) + 16\n; a line\n  block_write tile(0,2)+0\n1\n 2 3 ; more\n",
     );
     let bytes = bytes.unwrap();
     let ops: Vec<Op<'_>> = Stream::parse(&bytes).unwrap().operations().map(|placed| placed.operation.op).collect();
@@ -124,7 +124,7 @@ proptest! {
     }
 
     #[test]
-    fn any_text_is_an_error_or_a_stream(lines in vec("(stream|write|sync|block_write|tile|0x1| |\\(|\\)|=|,|\\+|#|é|version|0.1|reserved|tail){0,12}", 0..6)) {
+    fn any_text_is_an_error_or_a_stream(lines in vec("(stream|write|sync|block_write|tile|0x1| |\\(|\\)|=|,|\\+|;|é|version|0.1|reserved|tail){0,12}", 0..6)) {
         if let Ok(bytes) = assemble(&lines.join("\n")) {
             prop_assert!(Stream::parse(&bytes).is_ok());
         }
