@@ -25,7 +25,7 @@ pub use inputs::{Inputs, Stamp};
 pub use kernel::{Argument, KERNEL_ID_MAX, Kernel, Qualifier, kernels_from_json};
 pub use merge::{Merge, Renumbered};
 pub use metadata::metadata_json;
-pub use split::{Split, split};
+pub use split::Split;
 
 /// The lowest id from `first` to `max` that is not taken.
 fn free_id(taken: &BTreeSet<u64>, first: u64, max: u64) -> Option<u64> {

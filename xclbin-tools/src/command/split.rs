@@ -8,7 +8,7 @@ use std::{
 use serde_json::json;
 use xclbin_tools::{
     axlf::{Axlf, Uuid},
-    package,
+    package::Split,
 };
 
 use super::{
@@ -44,16 +44,17 @@ pub(crate) struct Options {
 /// Splits.
 ///
 /// # Errors
-/// Files that cannot be read or written, and what [`package::split`] refuses.
+/// Files that cannot be read or written, and what [`Split::of`] refuses.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let bytes = files::read(&options.file)?;
     let wrong = |error| input(format!("{}: {error}", options.file.display()));
     let whole = Axlf::parse(&bytes).map_err(wrong)?;
-    let split = package::split(&whole).map_err(wrong)?;
+    let split = Split::of(&whole).map_err(wrong)?;
     fs::create_dir_all(&options.output)
         .map_err(|error| anyhow::anyhow!("cannot make {}: {error}", options.output.display()))?;
     let mut paths = Vec::new();
-    for (mut part, index) in split.packages.into_iter().zip(0_u64..) {
+    for (part, index) in split.packages().zip(0_u64..) {
+        let mut part = part.map_err(wrong)?;
         let given = options.uuid.map(|uuid| Uuid(u128::from_be_bytes(uuid.0).wrapping_add(index.into()).to_be_bytes()));
         let stamp = stamp(given)?;
         part.header_mut().uuid = stamp.uuid;
@@ -62,12 +63,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         files::write(&path, &part.to_bytes()?, options.force)?;
         paths.push(path.display().to_string());
     }
+    let left_out = split.left_out();
     if options.json {
-        print_json(&json!({"version": JSON_VERSION, "files": paths, "left_out": split.left_out}))?;
+        print_json(&json!({"version": JSON_VERSION, "files": paths, "left_out": left_out}))?;
         return Ok(Outcome::Done);
     }
-    if !split.left_out.is_empty() {
-        note(format_args!("xclbin: no PDI lists the kernels {}: they are left out", split.left_out.join(", ")));
+    if !left_out.is_empty() {
+        note(format_args!("xclbin: no PDI lists the kernels {}: they are left out", left_out.join(", ")));
     }
     print(&format!("{}\n", paths.join("\n")))?;
     Ok(Outcome::Done)

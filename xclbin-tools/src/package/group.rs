@@ -27,6 +27,10 @@ struct Candidate {
 /// A connection to a memory that is not there; a joined bank whose argument reaches further ones.
 pub(crate) fn group(topology: &MemTopology, connectivity: &Connectivity) -> Result<(MemTopology, Connectivity)> {
     let mut grouped = topology.clone();
+    let mut indices: HashMap<Memory, usize> = HashMap::new();
+    for (index, bank) in topology.memories.iter().enumerate() {
+        indices.entry(*bank).or_insert(index);
+    }
     let (mut connections, mut candidates) = (Vec::new(), Vec::new());
     for connection in &connectivity.connections {
         match candidate(topology, *connection)? {
@@ -41,7 +45,7 @@ pub(crate) fn group(topology: &MemTopology, connectivity: &Connectivity) -> Resu
         let joined = candidates.get(run.clone()).unwrap_or_default();
         match joined {
             [first, _, ..] if is_only_run(&candidates, &run) => {
-                let memory = index_of(&mut grouped, joined_bank(topology, first, joined))?;
+                let memory = index_of(&mut grouped, &mut indices, joined_bank(topology, first, joined))?;
                 connections.push(Connection { memory, ..first.connection });
             }
             _ => connections.extend(joined.iter().map(|candidate| candidate.connection)),
@@ -122,8 +126,8 @@ fn joined_bank(topology: &MemTopology, first: &Candidate, joined: &[Candidate]) 
 }
 
 /// Where a bank is, after it was added if it was not there.
-fn index_of(topology: &mut MemTopology, bank: Memory) -> Result<i32> {
-    let index = topology.memories.iter().position(|known| *known == bank).unwrap_or_else(|| {
+fn index_of(topology: &mut MemTopology, indices: &mut HashMap<Memory, usize>, bank: Memory) -> Result<i32> {
+    let index = *indices.entry(bank).or_insert_with(|| {
         topology.memories.push(bank);
         topology.memories.len().saturating_sub(1)
     });

@@ -1,5 +1,7 @@
 //! The kernels in EMBEDDED_METADATA: what a runtime knows of their names, ids and arguments.
 
+use std::collections::BTreeSet;
+
 use super::xml::{Document, Element, Node};
 use crate::{
     error::{Error, Result},
@@ -14,14 +16,18 @@ const CORE: [&str; 4] = ["project", "platform", "device", "core"];
 
 /// The XML of the section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Metadata(Document);
+pub(crate) struct Metadata {
+    document: Document,
+    /// The kernels' names; adding many kernels would compare each with all otherwise.
+    names: BTreeSet<String>,
+}
 
 /// EMBEDDED_METADATA as JSON, as `xclbinutil --dump-section :JSON:FILE` has it.
 ///
 /// # Errors
 /// What is no XML; an element with text and something else.
 pub fn metadata_json(bytes: &[u8]) -> Result<Tree> {
-    Metadata::parse(bytes)?.0.to_json()
+    Metadata::parse(bytes)?.document.to_json()
 }
 
 impl Metadata {
@@ -33,16 +39,19 @@ impl Metadata {
         if bytes.is_empty() {
             return Ok(Metadata::default());
         }
-        Document::parse(embedded_metadata::text(bytes)?).map(Metadata)
+        let document = Document::parse(embedded_metadata::text(bytes)?)?;
+        let mut metadata = Metadata { document, names: BTreeSet::new() };
+        metadata.names = metadata.kernels().map(name).collect();
+        Ok(metadata)
     }
 
     pub(crate) fn to_bytes(&self) -> Vec<u8> {
-        self.0.to_text().into_bytes()
+        self.document.to_text().into_bytes()
     }
 
     /// The elements of all kernels.
     pub(crate) fn kernels(&self) -> impl Iterator<Item = &Element> {
-        self.0.element(&CORE).into_iter().flat_map(|core| core.elements("kernel"))
+        self.document.element(&CORE).into_iter().flat_map(|core| core.elements("kernel"))
     }
 
     /// Adds a kernel behind the others.
@@ -50,11 +59,11 @@ impl Metadata {
     /// # Errors
     /// A name that is taken.
     pub(crate) fn add(&mut self, kernel: Element) -> Result<()> {
-        let name = kernel.attribute("name").unwrap_or_default();
-        if self.kernels().any(|known| known.attribute("name") == Some(name)) {
+        let name = name(&kernel);
+        if !self.names.insert(name.clone()) {
             return Err(Error::refused("kernel", format!("{name:?}"), "the package has one of that name"));
         }
-        if let Some(core) = self.0.element_mut(&CORE) {
+        if let Some(core) = self.document.element_mut(&CORE) {
             core.push(kernel);
         }
         Ok(())
@@ -62,7 +71,7 @@ impl Metadata {
 
     /// The elements of all kernels, to change.
     pub(crate) fn kernels_mut(&mut self) -> impl Iterator<Item = &mut Element> {
-        let nodes = self.0.element_mut(&CORE).map(|core| core.nodes.iter_mut());
+        let nodes = self.document.element_mut(&CORE).map(|core| core.nodes.iter_mut());
         nodes.into_iter().flatten().filter_map(|node| match node {
             Node::Element(element) if element.name == "kernel" => Some(element),
             _ => None,
@@ -71,13 +80,18 @@ impl Metadata {
 
     /// Keeps the kernels for which `keep` holds, and all that are no kernels.
     pub(crate) fn retain(&mut self, keep: impl Fn(&Element) -> bool) {
-        if let Some(core) = self.0.element_mut(&CORE) {
+        if let Some(core) = self.document.element_mut(&CORE) {
             core.nodes.retain(|node| match node {
                 Node::Element(element) => element.name != "kernel" || keep(element),
                 Node::Comment(_) => true,
             });
         }
+        self.names = self.kernels().map(name).collect();
     }
+}
+
+fn name(kernel: &Element) -> String {
+    kernel.attribute("name").unwrap_or_default().to_owned()
 }
 
 /// The id by which a launch picks the PDI, as the XML's `extended-data` has it.

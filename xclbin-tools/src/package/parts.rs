@@ -39,12 +39,22 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// What does not fit the format.
     pub(crate) fn put(&self, axlf: &mut Axlf<'_>) -> Result<()> {
-        put(axlf, Kind::AIE_PARTITION, self.partition.to_bytes()?);
-        put(axlf, Kind::EMBEDDED_METADATA, self.metadata.to_bytes());
-        put_wiring(axlf, &self.wiring)?;
         let (topology, connectivity) = group::group(&self.wiring.memory, &self.wiring.connectivity)?;
-        put(axlf, Kind::GROUP_CONNECTIVITY, connectivity.to_bytes()?);
-        put(axlf, Kind::GROUP_TOPOLOGY, topology.to_bytes()?);
+        for (kind, bytes) in [
+            (Kind::AIE_PARTITION, self.partition.to_bytes()?),
+            (Kind::EMBEDDED_METADATA, self.metadata.to_bytes()),
+            (Kind::IP_LAYOUT, self.wiring.ips.to_bytes()?),
+            (Kind::CONNECTIVITY, self.wiring.connectivity.to_bytes()?),
+            (Kind::MEM_TOPOLOGY, self.wiring.memory.to_bytes()?),
+            (Kind::GROUP_CONNECTIVITY, connectivity.to_bytes()?),
+            (Kind::GROUP_TOPOLOGY, topology.to_bytes()?),
+        ] {
+            // A package without kernels has no section that lists them.
+            if bytes.is_empty() {
+                axlf.sections_mut().retain(|section| section.kind != kind);
+            }
+            put(axlf, kind, bytes);
+        }
         Ok(())
     }
 

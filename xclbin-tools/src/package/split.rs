@@ -12,39 +12,48 @@ use crate::{
     section::{AiePartition, Connectivity, IpLayout, aie_partition::Pdi, connectivity::Connection},
 };
 
-/// What a package was split into.
+/// A package about to be split. Its parts are made one at a time: all together may be far larger than the whole.
 #[derive(Clone, Debug)]
-pub struct Split<'a> {
-    /// One per PDI, in their order.
-    pub packages: Vec<Axlf<'a>>,
-    /// Names of kernels of the whole that no PDI lists: they are in no part.
-    pub left_out: Vec<String>,
+pub struct Split<'w, 'a> {
+    whole: &'w Axlf<'a>,
+    parts: Parts<'w>,
 }
 
-/// Splits a package; all other sections and the header stay as they are in each part.
-///
-/// # Errors
-/// As for reading the package's sections; no PDI in it.
-pub fn split<'a>(whole: &Axlf<'a>) -> Result<Split<'a>> {
-    let parts = Parts::of(whole)?;
-    if parts.partition.pdis.is_empty() {
-        return Err(Error::refused("package", "without PDIs", "nothing is there to split"));
+impl<'w, 'a> Split<'w, 'a> {
+    /// Reads what is to be split.
+    ///
+    /// # Errors
+    /// As for reading the package's sections; no PDI in it.
+    pub fn of(whole: &'w Axlf<'a>) -> Result<Split<'w, 'a>> {
+        let parts = Parts::of(whole)?;
+        if parts.partition.pdis.is_empty() {
+            return Err(Error::refused("package", "without PDIs", "nothing is there to split"));
+        }
+        Ok(Split { whole, parts })
     }
-    let packages = parts.partition.pdis.iter().map(|pdi| {
-        let mut package = whole.clone();
-        part(&parts, pdi)?.put(&mut package)?;
-        Ok(package)
-    });
-    let packages = packages.collect::<Result<_>>()?;
-    let listed: BTreeSet<u64> = parts.partition.kernel_ids().map(|(_, id)| id).collect();
-    let is_listed = |id: Option<u64>| id.is_some_and(|id| listed.contains(&id));
-    let left_out = parts.metadata.kernels().filter(|kernel| !is_listed(kernel_id(kernel)));
-    let left_out = left_out.map(|kernel| kernel.attribute("name").unwrap_or_default().to_owned()).collect();
-    Ok(Split { packages, left_out })
+
+    /// One package per PDI, in their order; header and all other sections are those of the whole. An item is an
+    /// error where a connection names a memory that is not there.
+    pub fn packages(&self) -> impl Iterator<Item = Result<Axlf<'a>>> {
+        self.parts.partition.pdis.iter().map(|pdi| {
+            let mut package = self.whole.clone();
+            part(&self.parts, pdi).put(&mut package)?;
+            Ok(package)
+        })
+    }
+
+    /// Names of kernels of the whole that no PDI lists: they are in no part.
+    #[must_use]
+    pub fn left_out(&self) -> Vec<String> {
+        let listed: BTreeSet<u64> = self.parts.partition.kernel_ids().map(|(_, id)| id).collect();
+        let is_listed = |id: Option<u64>| id.is_some_and(|id| listed.contains(&id));
+        let left_out = self.parts.metadata.kernels().filter(|kernel| !is_listed(kernel_id(kernel)));
+        left_out.map(|kernel| kernel.attribute("name").unwrap_or_default().to_owned()).collect()
+    }
 }
 
 /// What belongs to one PDI.
-fn part<'a>(whole: &Parts<'a>, pdi: &Pdi<'a>) -> Result<Parts<'a>> {
+fn part<'a>(whole: &Parts<'a>, pdi: &Pdi<'a>) -> Parts<'a> {
     let ids: BTreeSet<u64> = pdi.groups.iter().flat_map(|group| group.kernel_ids.iter().copied()).collect();
     // IP_LAYOUT keeps 12 bits of an id.
     let short_ids: BTreeSet<u64> = ids.iter().map(|id| id & 0xfff).collect();
@@ -68,7 +77,7 @@ fn part<'a>(whole: &Parts<'a>, pdi: &Pdi<'a>) -> Result<Parts<'a>> {
     });
     part.wiring.connectivity = Connectivity { connections: kept.collect() };
     part.wiring.ips = IpLayout { ips };
-    Ok(part)
+    part
 }
 
 /// A partition without its PDIs.

@@ -57,8 +57,9 @@ fn merge(packages: &[Vec<u8>], how: Merge) -> Result<(Vec<u8>, Vec<Renumbered>)>
 }
 
 fn split_bytes(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<String>) {
-    let split = split(&Axlf::parse(bytes).unwrap()).unwrap();
-    (split.packages.iter().map(|part| part.to_bytes().unwrap()).collect(), split.left_out)
+    let whole = Axlf::parse(bytes).unwrap();
+    let split = Split::of(&whole).unwrap();
+    (split.packages().map(|part| part.unwrap().to_bytes().unwrap()).collect(), split.left_out())
 }
 
 const A: &str = r#"[{"file": "a", "kernels": [{"name": "a"}]}]"#;
@@ -109,6 +110,22 @@ fn splitting_says_which_kernels_no_pdi_lists() {
     let (parts, left_out) = split_bytes(&inputs.build(STAMP).unwrap().to_bytes().unwrap());
     assert_eq!((parts.len(), left_out), (1, vec!["host".to_owned()]));
     assert_eq!(launches(&parts[0]), launches(&package(B)));
+}
+
+#[test]
+fn a_pdi_without_kernels_is_a_package_without_kernels() {
+    let mut inputs = inputs(2, B).unwrap();
+    let pdis = &mut inputs.partition.as_mut().unwrap().pdis;
+    let mut idle = pdis[0].clone();
+    idle.groups[0].pdi_id = 9;
+    idle.groups[0].kernel_ids.clear();
+    pdis.push(idle);
+    let whole = inputs.build(STAMP).unwrap().to_bytes().unwrap();
+    let (parts, _) = split_bytes(&whole);
+    let kinds: Vec<Kind> = Axlf::parse(&parts[1]).unwrap().sections().iter().map(|section| section.kind).collect();
+    let expected = [Kind::MEM_TOPOLOGY, Kind::AIE_PARTITION, Kind::EMBEDDED_METADATA, Kind::GROUP_TOPOLOGY];
+    assert_eq!(kinds, expected);
+    assert_eq!(merge(&parts, Merge::default()).unwrap().0, whole);
 }
 
 #[test]
@@ -214,7 +231,7 @@ proptest! {
         bytes[index] = byte;
         bytes.truncate(cut.index(bytes.len()).max(index + 1));
         if let Ok(package) = Axlf::parse(&bytes) {
-            let _ = split(&package);
+            let _ = Split::of(&package).map(|split| split.packages().count());
             let _ = Merge::default().run(&[package.clone(), package.clone()]);
             let _ = inputs(2, A).unwrap().add_to(&mut package.clone());
         }

@@ -55,7 +55,7 @@ impl MemType {
 }
 
 /// One memory.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Memory {
     /// What it is made of.
     pub kind: MemType,

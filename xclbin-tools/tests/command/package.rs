@@ -4,7 +4,10 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use xclbin_tools::{axlf::Axlf, package, section::EmbeddedMetadata};
+use xclbin_tools::{
+    axlf::{Axlf, Kind},
+    section::EmbeddedMetadata,
+};
 
 use crate::{done, fails, run};
 
@@ -35,7 +38,7 @@ fn file(folder: &Path, name: &str) -> Vec<u8> {
 /// The names of a package's kernels.
 fn kernels(bytes: &[u8]) -> Vec<String> {
     let package = Axlf::parse(bytes).expect("a package");
-    let metadata = package.section(xclbin_tools::axlf::Kind::EMBEDDED_METADATA).expect("metadata");
+    let metadata = package.section(Kind::EMBEDDED_METADATA).expect("metadata");
     let metadata = EmbeddedMetadata::parse(&metadata.bytes).expect("metadata");
     metadata.kernels.into_iter().map(|kernel| kernel.name).collect()
 }
@@ -146,14 +149,4 @@ fn stands_in_for_xclbinutil() {
         let help = std::process::Command::new(&link).arg("--help").output().expect("xclbin starts");
         assert!(String::from_utf8_lossy(&help.stdout).contains("--add-replace-section"));
     }
-}
-
-#[test]
-fn every_package_of_a_manifest_is_read_again() {
-    let folder = folder();
-    let folder = folder.path();
-    done(folder, &["build", "--manifest", "manifest.json", "-o", "m.xclbin"]);
-    let bytes = file(folder, "m.xclbin");
-    let package = Axlf::parse(&bytes).expect("a package");
-    assert_eq!(package::split(&package).expect("parts").left_out, Vec::<String>::new());
 }
