@@ -39,5 +39,16 @@ fn free_id(taken: &BTreeSet<u64>, first: u64, max: u64) -> Option<u64> {
     (free <= max).then_some(free)
 }
 
+/// The first eight of a list in words, and how many more there are: a file may hold very many.
+fn few(items: impl IntoIterator<Item = String>) -> String {
+    const SHOWN: usize = 8;
+    let mut items = items.into_iter();
+    let text = items.by_ref().take(SHOWN).collect::<Vec<_>>().join(", ");
+    match items.count() {
+        0 => text,
+        n_more => format!("{text} and {n_more} more"),
+    }
+}
+
 #[cfg(test)]
 mod tests;

@@ -64,19 +64,20 @@ A manifest:
     {
       \"version\": 1,
       \"device\": \"npu4\",             npu1 or npu4
-      \"columns\": 2,                  columns that the PDIs configure
+      \"columns\": 2,                 columns that the PDIs configure
       \"pdis\": [
-        {\"file\": \"add.pdi\",          from the manifest's folder
+        {\"file\": \"add.pdi\",         from the manifest's folder
          \"kernels\": [
            {\"name\": \"add\", \"arguments\": [\"a\", \"b\", \"sum\"]},
            {\"name\": \"scale\",
             \"arguments\": [\"x\", {\"name\": \"y\", \"type\": \"float*\", \"memory\": \"HOST\"}]}]}]
     }
 
-What may be added: start_columns, operations_per_cycle and memory (a list of name, size_kib, address); id, uuid and
-type (PRIMARY, LITE, PRE_POST) of a PDI; id and instance of a kernel. Arguments are buffers of type void* in HOST where
-nothing else is said; opcode, instr and ninstr come before them by themselves, and unused buffers behind up to five,
-which command lists need. Ids that are not given are the lowest free ones.";
+What may be added: start_columns, operations_per_cycle and memory (a list of name, size_kib,
+address); id, uuid and type (PRIMARY, LITE, PRE_POST) of a PDI; id and instance of a kernel.
+Arguments are buffers of type void* in HOST where nothing else is said. Every kernel begins with
+opcode, instr and ninstr, and has at least five more arguments, which command lists need: unused
+buffers are added. Ids that are not given are the lowest free ones.";
 
 /// Builds.
 ///

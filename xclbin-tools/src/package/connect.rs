@@ -1,6 +1,6 @@
 //! A kernel in IP_LAYOUT, CONNECTIVITY and MEM_TOPOLOGY, as `xclbinutil --add-kernel` puts it there.
 
-use super::kernel::Kernel;
+use super::{few, kernel::Kernel};
 use crate::{
     error::{Error, Result},
     section::{
@@ -67,9 +67,9 @@ impl Wiring {
             return Ok(vec![self.ps_kernel_memory()?]);
         }
         let n_memories = self.memory.memories.len();
-        let bound = || {
-            let tags: Vec<String> = self.memory.memories.iter().map(|memory| memory.tag.to_string()).collect();
-            format!("MEM_TOPOLOGY has {}", if tags.is_empty() { "no memory".to_owned() } else { tags.join(", ") })
+        let bound = || match n_memories {
+            0 => "MEM_TOPOLOGY has no memory".to_owned(),
+            _ => format!("MEM_TOPOLOGY has {}", few(self.memory.memories.iter().map(|memory| memory.tag.to_string()))),
         };
         // Indices first, as xclbinutil does: a memory cannot be named by a number.
         let indices: Option<Vec<usize>> = wanted.split(',').map(|text| text.parse().ok()).collect();

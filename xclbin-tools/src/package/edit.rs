@@ -4,7 +4,7 @@
 
 use std::{borrow::Cow, collections::BTreeSet};
 
-use super::{group, kernel::Kernel, parts};
+use super::{few, group, kernel::Kernel, parts};
 use crate::{
     axlf::{Axlf, Kind, Section},
     error::{Error, Result},
@@ -136,8 +136,8 @@ pub fn check_kernel_ids(package: &Axlf<'_>) -> Result<()> {
     let Some(listed) = listed else { return Ok(()) };
     for ip in parts::wiring(package)?.ips.ips {
         if let Some(id) = ip.kernel_id().filter(|id| !listed.contains(&u64::from(*id))) {
-            let ids: Vec<String> = listed.iter().map(|id| format!("{id:#x}")).collect();
-            let bound = format!("{} has it, but AIE_PARTITION lists {} alone", ip.name, ids.join(", "));
+            let ids = few(listed.iter().map(|id| format!("{id:#x}")));
+            let bound = format!("{} has it, but AIE_PARTITION lists {ids} alone", ip.name);
             return Err(Error::refused("kernel id", format!("{id:#x}"), bound));
         }
     }

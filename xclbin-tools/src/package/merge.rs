@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    free_id,
+    few, free_id,
     kernel::KERNEL_ID_MAX,
     metadata::{kernel_id, set_kernel_id},
     parts::Parts,
@@ -139,7 +139,7 @@ pub(super) fn check_columns(first: &AiePartition<'_>, added: &AiePartition<'_>) 
     if a == b {
         return Ok(());
     }
-    let shown = |(width, starts): (u16, &Vec<u16>)| format!("{width} from {starts:?}");
+    let shown = |(width, starts): (u16, &Vec<u16>)| format!("{width} from {}", few(starts.iter().map(u16::to_string)));
     let bound = format!("the package before has {}, and a context has one partition", shown(a));
     Err(Error::refused("columns", shown(b), bound))
 }
@@ -154,7 +154,7 @@ fn check_memories(merged: &Parts<'_>, added: &Parts<'_>) -> Result<()> {
     }
     let shown = |list: &[Memory]| {
         let one = |memory: &Memory| format!("{} {} KiB at {:#x}", memory.tag, memory.size_kib, memory.base_address);
-        list.iter().map(one).collect::<Vec<_>>().join(", ")
+        if list.is_empty() { "none".to_owned() } else { few(list.iter().map(one)) }
     };
     Err(Error::refused("memories", shown(&b), format!("the first package has {}", shown(&a))))
 }

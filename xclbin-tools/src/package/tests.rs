@@ -83,7 +83,11 @@ fn merging_refuses_what_contradicts() {
     };
     check(&[package(A)], Merge::default(), "packages 1");
     check(&[package(A), package(A)], Merge::default(), "package 1: kernel \"a\"");
-    check(&[package(A), other_columns], Merge::default(), "package 1: columns 4 from [0, 4]");
+    check(
+        &[package(A), other_columns],
+        Merge::default(),
+        "package 1: columns 4 from 0, 4: the package before has 2 from 0, 2, 4, 6",
+    );
     check(&[package(A), package(B)], keep, "package 1: kernel id 0x901");
 }
 
@@ -172,6 +176,14 @@ fn other_memories_are_not_taken_for_the_same() {
     inputs.memory.as_mut().unwrap().memories[0].size_kib = 1;
     let error = inputs.add_to(&mut Axlf::parse(&old).unwrap()).unwrap_err();
     assert!(matches!(error, Error::Refused { what: "section", .. }), "{error}");
+}
+
+#[test]
+fn long_lists_are_cut() {
+    let list = |n: usize| few((0..n).map(|item| item.to_string()));
+    assert_eq!(list(2), "0, 1");
+    assert_eq!(list(8), "0, 1, 2, 3, 4, 5, 6, 7");
+    assert_eq!(list(10), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
 }
 
 #[test]
