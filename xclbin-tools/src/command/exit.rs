@@ -53,17 +53,10 @@ pub(crate) fn of(done: anyhow::Result<Outcome>) -> ExitCode {
         // The reader of our output has seen enough (`xclbin dump ... | head`).
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            note(format_args!("xclbin: error: {}", words(&error)));
+            note(format_args!("xclbin: error: {error:#}"));
             ExitCode::from(code(&error))
         }
     }
-}
-
-/// The error and its causes; an error of the library names its own.
-fn words(error: &anyhow::Error) -> String {
-    let n_before = error.chain().take_while(|cause| !cause.is::<xclbin_tools::Error>()).count();
-    let causes = error.chain().take(n_before.saturating_add(1));
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
