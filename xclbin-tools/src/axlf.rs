@@ -102,11 +102,15 @@ impl<'a> Axlf<'a> {
         self.layout.as_ref().and_then(|layout| mirror::find(layout.tail()))
     }
 
-    /// The signature at the end of the file that was read: PKCS #7 over what stands before it.
+    /// The signature of the file that was read, the last of the bytes that the header counts: PKCS #7 over what
+    /// stands before it.
     pub fn signature(&self) -> Option<&'a [u8]> {
-        let size = usize::try_from(self.header.signature_length).ok()?;
-        let tail = self.layout.as_ref()?.tail();
-        tail.get(tail.len().checked_sub(size)?..).filter(|bytes| !bytes.is_empty())
+        let size = usize::try_from(self.header.signature_length).ok().filter(|size| *size > 0)?;
+        let layout = self.layout.as_ref()?;
+        let tail = layout.tail();
+        let trailing = usize::try_from(layout.file_bytes.checked_sub(layout.length)?).ok()?;
+        let end = tail.len().checked_sub(trailing)?;
+        tail.get(end.checked_sub(size)?..end)
     }
 
     /// The file: as it was read, or laid out anew after a change.

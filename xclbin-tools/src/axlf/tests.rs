@@ -63,6 +63,7 @@ fn a_change_lays_out_anew_and_drops_the_signature() {
     bytes.extend(b"sign");
     let length = bytes.len() as u64;
     bytes[304..312].copy_from_slice(&length.to_le_bytes());
+    bytes.extend(b"not counted");
     let mut axlf = Axlf::parse(&bytes).unwrap();
     assert_eq!(axlf.signature(), Some(&b"sign"[..]));
     assert_eq!(axlf.to_bytes().unwrap(), bytes);

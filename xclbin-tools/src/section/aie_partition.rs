@@ -103,10 +103,12 @@ pub struct Span {
     pub size: u64,
 }
 
-impl<'a> AiePartition<'a> {
-    /// All kernel ids with the index of the PDI that each group of theirs belongs to.
+impl AiePartition<'_> {
+    /// All kernel ids, each with the index of the PDI that holds it.
     pub fn kernel_ids(&self) -> impl Iterator<Item = (usize, u64)> {
-        let ids = |pdi: &'_ Pdi<'a>| pdi.groups.iter().flat_map(|group| group.kernel_ids.clone()).collect::<Vec<_>>();
-        self.pdis.iter().enumerate().flat_map(move |(index, pdi)| ids(pdi).into_iter().map(move |id| (index, id)))
+        self.pdis.iter().enumerate().flat_map(|(index, pdi)| {
+            let ids = pdi.groups.iter().flat_map(|group| &group.kernel_ids);
+            ids.map(move |id| (index, *id))
+        })
     }
 }

@@ -10,6 +10,8 @@ use crate::error::{Error, Result};
 const PART: &str = "EMBEDDED_METADATA";
 /// The largest of 110 foreign files has 44 KB.
 const MAX_BYTES: usize = 1 << 20;
+/// Elements and the texts between them, which take up to a hundred times their bytes in memory.
+const MAX_NODES: u32 = 1 << 14;
 /// Between two `<`. The XML reader compares each attribute of an element with all before it.
 const MAX_ELEMENT_BYTES: usize = 1 << 14;
 const MAX_DEPTH: u32 = 32;
@@ -77,7 +79,8 @@ impl EmbeddedMetadata {
     /// Reads a section.
     ///
     /// # Errors
-    /// [`Error::Value`] where it is no such XML, is longer than 1 MiB, nests deeper than 32, declares namespaces,
+    /// [`Error::Value`] where it is no such XML, is longer than 1 MiB, nests deeper than 32, has more than 16384 nodes or
+    /// namespaces,
     /// or a number is none.
     pub fn parse(bytes: &[u8]) -> Result<EmbeddedMetadata> {
         let text = text(bytes)?;
@@ -113,7 +116,7 @@ pub(crate) fn document(text: &str) -> Result<Document<'_>> {
     if text.contains("xmlns") {
         return Err(refuse("xmlns".to_owned(), "the format has no namespaces".to_owned()));
     }
-    let options = ParsingOptions { allow_dtd: false, ..ParsingOptions::default() };
+    let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
     let document = Document::parse_with_options(text, options)
         .map_err(|error| refuse(error.to_string(), "well-formed XML without DTD is expected".to_owned()))?;
     if !is_shallow(document.root(), MAX_DEPTH) {

@@ -216,18 +216,29 @@ impl Ip {
     }
 }
 
-/// Of a PS kernel. `properties` is not read, as `xclbinutil` does not.
+/// Of a PS kernel: `properties`, which kernels without subtype have, and over it the parts by name.
+/// `xclbinutil` 2.25 gives `properties` and does not take it back: there the kernel id of such a kernel is lost.
 fn ps_properties(json: &At<'_>) -> Result<u32> {
-    let subtype = choice(json, "m_subtype", &SUBTYPES, 3)?;
-    let functional = choice(json, "m_functional", &FUNCTIONALS, 3)?;
-    let id = present(json, "m_kernel_id").map_or(Ok(0), |id| id.number_to(0xfff))?;
-    Ok(subtype | functional << 4 | small(id) << 16)
+    let mut properties = whole(json)?;
+    if present(json, "m_subtype").is_some() {
+        properties = properties & !3 | choice(json, "m_subtype", &SUBTYPES, 3)?;
+    }
+    if present(json, "m_functional").is_some() {
+        properties = properties & !0x30 | choice(json, "m_functional", &FUNCTIONALS, 3)? << 4;
+    }
+    if let Some(id) = present(json, "m_kernel_id") {
+        properties = properties & !0xfff_0000 | small(id.number_to(0xfff)?) << 16;
+    }
+    Ok(properties)
+}
+
+fn whole(json: &At<'_>) -> Result<u32> {
+    present(json, "properties").map_or(Ok(0), |whole| whole.number_to(u32::MAX.into()).map(small))
 }
 
 /// Of everything else: `properties`, and over it the parts by name.
 fn kernel_properties(json: &At<'_>) -> Result<u32> {
-    let whole = present(json, "properties").map_or(Ok(0), |whole| whole.number_to(u32::MAX.into()))?;
-    let mut properties = small(whole);
+    let mut properties = whole(json)?;
     if let Some(enable) = json.find("m_int_enable") {
         let bit = match enable.text()?.trim() {
             "0" | "false" => 0,

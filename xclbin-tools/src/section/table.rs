@@ -6,6 +6,9 @@ use crate::{
     error::{Error, Result},
 };
 
+/// Drivers take sections of at most 64 KiB. As text an entry takes a hundred times its bytes.
+const MAX_ENTRIES: u32 = 1 << 16;
+
 /// The count, checked against the size, and a reader at the first entry. `head_bytes` stand before the entries.
 pub(super) fn open<'a>(
     bytes: &'a [u8],
@@ -17,7 +20,9 @@ pub(super) fn open<'a>(
     let count = reader.u32("m_count")?;
     reader.take(head_bytes.saturating_sub(4), "padding")?;
     let expected = usize::try_from(count).ok().and_then(|count| count.checked_mul(entry_bytes));
-    // The count is signed in the format; a negative one is far beyond every section.
+    if count > MAX_ENTRIES {
+        return Err(reader.malformed(0, "m_count", count, format!("at most {MAX_ENTRIES} are read")));
+    }
     if expected != Some(reader.remaining()) {
         let bound = format!("{} bytes of entries follow, {entry_bytes} each", reader.remaining());
         return Err(reader.malformed(0, "m_count", count, bound));

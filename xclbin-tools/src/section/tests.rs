@@ -117,10 +117,11 @@ fn tables_are_read_from_json_and_given_back() {
         r#"{"m_type":"IP_PS_KERNEL","m_subtype":"DPU","m_functional":"PrePost","m_kernel_id":"0x901","m_base_address":"not_used","m_name":"A:B"}"#,
         r#"{"m_type":"IP_KERNEL","m_int_enable":"1","m_interrupt_id":"5","m_ip_control":"AP_CTRL_CHAIN","m_base_address":"0x10","m_name":"k"}"#,
         r#"{"m_type":"IP_MEM_HBM","m_index":"2","m_pc_index":"1","m_base_address":"0x0","m_name":""}"#,
+        r#"{"m_type":"IP_PS_KERNEL","properties":"0x1000000","m_base_address":"not_used","m_name":"old"}"#,
         r#"{"m_type":"IP_DNASC","properties":"0x12345678","m_base_address":"0x1","m_name":"d"}"#,
     ];
-    let json = format!(r#"{{"ip_layout":{{"m_count":"4","m_ip_data":[{}]}}}}"#, units.join(","));
-    check(Kind::IP_LAYOUT, &json, 8 + 4 * 80);
+    let json = format!(r#"{{"ip_layout":{{"m_count":"5","m_ip_data":[{}]}}}}"#, units.join(","));
+    check(Kind::IP_LAYOUT, &json, 8 + 5 * 80);
 }
 
 #[test]
@@ -142,6 +143,15 @@ fn wide_kernel_ids_and_wrong_counts_are_refused() {
     check(Kind::MEM_TOPOLOGY, long, "/mem_topology/m_mem_data/0/m_tag");
     let size = MemTopology::parse(&[1, 0, 0, 0, 0, 0, 0, 0]).unwrap_err().to_string();
     assert_eq!(size, "MEM_TOPOLOGY, byte 0x0: m_count is 1: 0 bytes of entries follow, 40 each");
+}
+
+#[test]
+fn sections_that_would_take_much_memory_as_text_are_refused() {
+    let json = format!(r#"{{"build_metadata":[{}1]}}"#, "1,".repeat(600_000));
+    assert!(to_json(Kind::BUILD_METADATA, json.as_bytes()).unwrap_err().to_string().contains("at most 1048576 bytes"));
+    let mut connections = 70_000_u32.to_le_bytes().to_vec();
+    connections.resize(4 + 12 * 70_000, 0);
+    assert!(to_json(Kind::CONNECTIVITY, &connections).unwrap_err().to_string().contains("at most 65536"));
 }
 
 #[test]
@@ -189,6 +199,7 @@ fn xml_that_would_cost_too_much_is_refused() {
     check("<a xmlns:b=\"c\"/>".to_owned(), "no namespaces");
     check("<!DOCTYPE a><a/>".to_owned(), "without DTD");
     check(format!("<a>{}</a>", "<b/>".repeat(300_000)), "bytes of XML");
+    check(format!("<a>{}</a>", "<b/>".repeat(20_000)), "nodes limit");
     check("<a>".to_owned(), "well-formed");
 }
 

@@ -4,6 +4,7 @@ use std::{
     borrow::Cow,
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use xclbin_tools::{
@@ -182,6 +183,14 @@ fn a_whole_file_is_theirs_and_each_reads_the_other() {
         bench.xclbinutil(&["--dump-section", &wish, "--input", "ours.xclbin"]);
         assert_same(&format!("dump of {}", section.kind), json.to_json().as_bytes(), &bench.read("dump.json"));
     }
+    let wish = "IP_LAYOUT:JSON:all.json";
+    let mut all = Command::new(env!("CARGO_BIN_EXE_xclbin"));
+    all.args(["dump", "ours.xclbin"]).current_dir(bench.folder.path());
+    fs::write(bench.path("all.json"), all.output().expect("xclbin starts").stdout).expect("a file");
+    bench.xclbinutil(&["--add-section", wish, "--output", "again.xclbin"]);
+    let again = bench.read("again.xclbin");
+    let again = Axlf::parse(&again).expect("their file");
+    assert_eq!(again.section(Kind::IP_LAYOUT).map(|ip| &ip.bytes), ours.section(Kind::IP_LAYOUT).map(|ip| &ip.bytes));
     let images = AiePartition::parse(&ours.section(Kind::AIE_PARTITION).expect("ours").bytes).expect("ours").pdis.len();
     assert_eq!(images, 2);
     assert_eq!(bench.read("00000000-0000-0000-0000-000000000002.pdi"), bench.read("second.pdi"));
