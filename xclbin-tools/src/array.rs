@@ -18,10 +18,13 @@ mod address;
 
 mod register;
 
-pub mod program;
+mod program;
 
 pub use address::Address;
 pub use device::Device;
-pub use program::{Event, Place, Program};
+pub use program::{
+    Buffer, BufferDescriptor, Connection, Dimension, End, EndKind, Event, Flow, Hop, LockUse, Packets, Place, Program,
+    Spans, Start, Tile, User,
+};
 pub use register::{Register, contiguous_bytes};
 pub use tile::{Bundle, Direction, Port, TileKind};
