@@ -3,6 +3,7 @@
 mod build;
 mod cdo;
 mod diff;
+mod draw;
 mod dump;
 mod elf;
 mod exit;
@@ -42,6 +43,7 @@ enum Command {
     Pdi(pdi::Options),
     Cdo(cdo::Options),
     Diff(diff::Options),
+    Draw(draw::Options),
     Txn(txn::Options),
     Elf(elf::Options),
     Verify(verify::Options),
@@ -66,6 +68,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Pdi(options) => pdi::run(&options),
         Command::Cdo(options) => cdo::run(&options),
         Command::Diff(options) => diff::run(&options),
+        Command::Draw(options) => draw::run(&options),
         Command::Txn(options) => txn::run(&options),
         Command::Elf(options) => elf::run(&options),
         Command::Verify(options) => verify::run(&options),

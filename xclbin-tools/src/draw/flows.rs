@@ -1,7 +1,7 @@
 //! Flows in colours: those from one tile to the same tiles have one. A wire that carries packets of several colours is
 //! dashed and grey; control and trace packets, which every design has, are thin.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     layout::{Layout, Spot},
@@ -123,16 +123,23 @@ impl Flows {
         let wires = self.wires();
         let mut order: Vec<(&Flow, usize)> = self.flows.iter().zip(self.groups_of_flows.iter().copied()).collect();
         order.sort_by_key(|(flow, _)| !is_service(flow));
+        // Flows of one colour may share wires and ends, which are drawn once.
+        let (mut drawn, mut marked) = (BTreeSet::new(), BTreeSet::new());
         for (flow, group) in order {
             let colour = self.colour(Some(&group)).unwrap_or(NEUTRAL);
             svg.open(if is_service(flow) { "flow service" } else { "flow" }, &describe(flow));
             let mine = |hop: &&Hop| wires.get(&key(hop)).is_none_or(|groups| groups.len() < 2);
-            let drawn = flow.hops.iter().filter(|hop| layout.is_open(hop.place)).filter(mine);
-            let commands: Vec<String> = drawn.map(|hop| path(layout, program, hop)).collect();
+            let hops = flow.hops.iter().filter(|hop| layout.is_open(hop.place)).filter(mine);
+            let hops = hops.filter(|hop| drawn.insert(key(hop)));
+            let commands: Vec<String> = hops.map(|hop| path(layout, program, hop)).collect();
             if !commands.is_empty() {
                 svg.path(&commands.join(" "), "wire", colour);
             }
-            draw_ends(svg, layout, program, flow, colour);
+            for mark in marks(flow).into_iter().filter(|mark| layout.is_open(mark.end.place)) {
+                if marked.insert((mark.end, mark.is_left, mark.is_source)) {
+                    mark.draw(svg, layout, program, colour);
+                }
+            }
             svg.close();
         }
         for (&(place, slave, master), groups) in wires.iter().filter(|(_, groups)| groups.len() > 1) {
@@ -169,11 +176,21 @@ fn is_service(flow: &Flow) -> bool {
     is_service(&flow.source) || flow.ends.iter().all(is_service)
 }
 
+/// The most ends that a tooltip names.
+const N_ENDS_MAX: usize = 24;
+
 /// `0,0 MM2S 0 → 0,2 S2MM 0`, and which packets.
 pub(super) fn describe(flow: &Flow) -> String {
-    let ends: Vec<String> = flow.ends.iter().map(ToString::to_string).collect();
+    describe_some(flow, N_ENDS_MAX)
+}
+
+/// The same with the first ends alone.
+pub(super) fn describe_some(flow: &Flow, n_ends: usize) -> String {
+    let ends: Vec<String> = flow.ends.iter().take(n_ends).map(ToString::to_string).collect();
+    let n_more = flow.ends.len().saturating_sub(n_ends);
+    let more = if n_more > 0 { format!(" and {n_more} more") } else { String::new() };
     let packets = flow.packets.map_or(String::new(), |packets| format!(", {packets}"));
-    format!("{} → {}{packets}", flow.source, ends.join(" + "))
+    format!("{} → {}{more}{packets}", flow.source, ends.join(" + "))
 }
 
 /// A way through a switch and on to the next one.
@@ -197,27 +214,32 @@ fn path(layout: &Layout, program: &Program, hop: &Hop) -> String {
     path
 }
 
-/// A dot where a flow begins, arrowheads where it ends, crosses where it should not.
-fn draw_ends(svg: &mut Svg, layout: &Layout, program: &Program, flow: &Flow, colour: &str) {
-    if layout.is_open(flow.source.place) {
-        let spot = layout.slave(program, flow.source.place, flow.source.port);
-        if flow.source.is_loose() {
+/// A dot where a flow begins, an arrowhead where it ends, a cross where it should not.
+struct Mark {
+    end: End,
+    is_source: bool,
+    /// Whether the stream leaves the switch there.
+    is_left: bool,
+}
+
+fn marks(flow: &Flow) -> Vec<Mark> {
+    let left: BTreeSet<(Place, Port)> = flow.hops.iter().map(|hop| (hop.place, hop.master)).collect();
+    let source = Mark { end: flow.source, is_source: true, is_left: false };
+    // A loose end may be at a port by which the stream comes in.
+    let is_left = |end: &End| left.contains(&(end.place, end.port));
+    let ends = flow.ends.iter().map(|end| Mark { end: *end, is_source: false, is_left: is_left(end) });
+    std::iter::once(source).chain(ends).collect()
+}
+
+impl Mark {
+    fn draw(&self, svg: &mut Svg, layout: &Layout, program: &Program, colour: &str) {
+        let End { place, port, .. } = self.end;
+        let spot = if self.is_left { layout.master(program, place, port) } else { layout.slave(program, place, port) };
+        let (x, y) = spot.point;
+        if self.end.is_loose() {
             svg.path(&cross(spot), "wire", LOOSE);
-        } else {
-            let (x, y) = spot.point;
+        } else if self.is_source {
             svg.shape(&format!("M{}a2 2 0 1 0 4 0a2 2 0 1 0 -4 0z", at((x - 2.0, y + 1.0))), colour);
-        }
-    }
-    for end in flow.ends.iter().filter(|end| layout.is_open(end.place)) {
-        // A loose end may be at a port by which the stream comes in.
-        let is_left = flow.hops.iter().any(|hop| (hop.place, hop.master) == (end.place, end.port));
-        let spot = if is_left {
-            layout.master(program, end.place, end.port)
-        } else {
-            layout.slave(program, end.place, end.port)
-        };
-        if end.is_loose() {
-            svg.path(&cross(spot), "wire", LOOSE);
         } else {
             svg.shape(&arrow(spot), colour);
         }

@@ -1,7 +1,7 @@
 //! The legend: a line for each colour, and how to read the rest.
 
 use super::{
-    flows::{Flows, Group, LOOSE, SERVICE, SHARED, describe},
+    flows::{Flows, Group, LOOSE, SERVICE, SHARED, describe, describe_some},
     layout::{Layout, MARGIN},
     svg::{Point, Rect, Svg, at, text_width},
 };
@@ -9,7 +9,7 @@ use super::{
 const LINE: f64 = 15.0;
 const WIDTH: f64 = 340.0;
 /// More lines help nobody: tooltips have all.
-const N_LINES_MAX: usize = 84;
+const N_LINES_MAX: usize = 128;
 
 /// Draws it beside narrow partitions and below wide ones; returns its right and lower ends.
 pub(super) fn draw(svg: &mut Svg, layout: &Layout, flows: &Flows) -> Point {
@@ -61,7 +61,10 @@ fn entries(flows: &Flows) -> Vec<Entry> {
     if flows.flows.iter().any(|flow| !flow.is_whole()) {
         explain(Sign::Cross, "loose end: the stream would stall".to_owned());
     }
-    explain(Sign::Stripes("#2563eb", "#ea580c"), "buffer: above who writes it, below who reads it".to_owned());
+    explain(
+        Sign::Stripes("#2563eb", "#ea580c"),
+        "buffer: above who fills it, below who drains it; grey if nobody".to_owned(),
+    );
     explain(Sign::Loaded, "memory that is loaded".to_owned());
     entries
 }
@@ -73,13 +76,10 @@ fn of_group(flows: &Flows, group: &Group) -> Entry {
     let room = WIDTH - 50.0 - text_width(&count, 9.0);
     let mut text = tooltip.clone();
     if let Some(flow) = flow {
-        let mut n_shown = flow.ends.len();
-        while text_width(&text, 9.0) > room && n_shown > 1 {
-            n_shown = n_shown.saturating_sub(1);
-            let ends: Vec<String> = flow.ends.iter().take(n_shown).map(ToString::to_string).collect();
-            let n_more = flow.ends.len().saturating_sub(n_shown);
-            text = format!("{} → {} and {n_more} more", flow.source, ends.join(" + "));
-        }
+        // Four ends are too long for a line in any case.
+        let shorter = (1..=4).rev().map(|n_ends| describe_some(flow, n_ends));
+        let mut shorter = std::iter::once(text.clone()).chain(shorter).skip_while(|text| text_width(text, 9.0) > room);
+        text = shorter.next().unwrap_or_else(|| describe_some(flow, 1));
     }
     Entry { sign: Sign::Wire(group.colour, "flow"), text: format!("{text}{count}"), tooltip }
 }

@@ -75,11 +75,11 @@ impl Svg {
 
     /// The whole document.
     pub(super) fn finish(self, title: &str, (width, height): Point) -> String {
-        let [width, height] = [width, height].map(number);
+        let [width, height] = [width.ceil(), height.ceil()].map(number);
         let title = escape(title);
         format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
-             viewBox=\"0 0 {width} {height}\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
+             viewBox=\"0 0 {width} {height}\" xml:space=\"preserve\">\n<title>{title}</title>\n<style>{STYLE}</style>\n\
              <rect width=\"{width}\" height=\"{height}\" fill=\"#ffffff\"/>\n{}</svg>\n",
             self.text
         )

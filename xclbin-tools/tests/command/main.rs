@@ -1,6 +1,7 @@
 //! The command `xclbin` as its users run it: files, streams, exit codes.
 
 mod diff;
+mod draw;
 mod inspect;
 mod package;
 mod pdi;

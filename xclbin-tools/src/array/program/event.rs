@@ -31,6 +31,14 @@ pub enum Event<'a> {
 }
 
 impl<'a> Event<'a> {
+    /// Where it begins to write.
+    #[must_use]
+    pub fn address(&self) -> Address {
+        match *self {
+            Event::Write { address, .. } | Event::Block { address, .. } | Event::Argument { address, .. } => address,
+        }
+    }
+
     /// What a PDI's command writes; none for others, and for addresses beyond 32 bits.
     #[must_use]
     pub fn of_command(command: &Command<'a>) -> Option<Event<'a>> {

@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    ops::RangeInclusive,
 };
 
 use super::{Place, Program, descriptor::bits};
@@ -133,17 +134,24 @@ impl fmt::Display for End {
     }
 }
 
+const HOPS_PER_REGISTER: usize = 16;
+
 const NOT_TAKEN: &str = "nothing takes the stream";
 const NOT_FED: &str = "nothing feeds the stream";
 const OUTSIDE: &str = "leads out of the partition";
 const CIRCLE: &str = "goes in a circle";
 const TOO_MANY: &str = "too many ways to follow";
 
+/// The registers of a switch's ports.
+pub(super) fn offsets(kind: TileKind) -> RangeInclusive<u32> {
+    let first = if kind == TileKind::Memory { 0xb_0000 } else { 0x3_f000 };
+    first..=first | 0x3ff
+}
+
 /// The connections that a switch's registers make.
 pub(super) fn connections(kind: TileKind, registers: &BTreeMap<u32, u32>) -> Vec<Connection> {
-    let base = if kind == TileKind::Memory { 0xb_0000 } else { 0x3_f000 };
     let (mut masters, mut slaves, mut slots) = (Vec::new(), BTreeMap::new(), Vec::new());
-    for (&offset, &value) in registers.range(base..=base | 0x3ff) {
+    for (&offset, &value) in registers.range(offsets(kind)) {
         match Register::at(kind, offset) {
             Some(Register::Master(port)) => masters.push((port, Switching::of(value), value)),
             Some(Register::Slave(port)) => drop(slaves.insert(port, Switching::of(value))),
@@ -196,14 +204,19 @@ impl Switching {
 impl Program {
     /// The flows through the partition, by source; those that nothing feeds come last.
     ///
-    /// All of them have at most sixteen times as many hops as there are ways through switches.
+    /// Packets of every source may pass every switch: following stops where all flows together have sixteen times as
+    /// many hops as switches have registers that were written.
     #[must_use]
     pub fn flows(&self) -> Vec<Flow> {
         let connections: BTreeMap<Place, Vec<Connection>> =
             self.tiles().map(|(place, tile)| (place, tile.connections())).collect();
-        let n_ways = connections.values().map(|connections| connections.len()).sum::<usize>();
-        let mut tracer =
-            Tracer { program: self, connections, visited: BTreeSet::new(), n_left: n_ways.saturating_mul(16) };
+        let n_registers = self.tiles().map(|(_, tile)| tile.n_switch_registers()).sum::<usize>();
+        let mut tracer = Tracer {
+            program: self,
+            connections,
+            visited: BTreeSet::new(),
+            n_left: n_registers.saturating_mul(HOPS_PER_REGISTER),
+        };
         let mut flows = Vec::new();
         for (place, slave, packets) in tracer.entries() {
             if let Some(kind) = self.origin(place, slave) {
@@ -323,7 +336,7 @@ impl Tracer<'_> {
                 }
                 let Some(n_left) = self.n_left.checked_sub(1) else {
                     flow.ends.push(End { place, port: slave, kind: EndKind::Loose(TOO_MANY) });
-                    continue;
+                    return flow;
                 };
                 self.n_left = n_left;
                 flow.hops.push(Hop { place, slave, master });

@@ -191,9 +191,9 @@ proptest! {
         let mut program = Program::new(2);
         program.extend(writes.iter().map(|&(address, value)| Event::Write { address, mask: u32::MAX, value }));
         program.extend(blocks.iter().map(|(address, words)| Event::Block { address: *address, words }));
-        let n_ways: usize = program.tiles().map(|(_, tile)| tile.connections().len()).sum();
+        let n_registers: usize = program.tiles().map(|(_, tile)| tile.n_switch_registers()).sum();
         let flows = program.flows();
-        prop_assert!(flows.iter().map(|flow| flow.hops.len()).sum::<usize>() <= n_ways * 16);
+        prop_assert!(flows.iter().map(|flow| flow.hops.len()).sum::<usize>() <= n_registers * 16);
         for (place, tile) in program.tiles() {
             prop_assert!(place.column < 2 && place.row < 6);
             prop_assert!(tile.data().n_bytes() <= tile.kind().data_bytes());
@@ -220,8 +220,12 @@ proptest! {
                 program.apply(write(column, row, switch + at, value));
             }
         }
-        let n_ways: usize = program.tiles().map(|(_, tile)| tile.connections().len()).sum();
-        let n_hops: usize = program.flows().iter().map(|flow| flow.hops.len()).sum();
-        prop_assert!(n_hops <= n_ways * 16);
+        let n_registers: usize = program.tiles().map(|(_, tile)| tile.n_switch_registers()).sum();
+        let flows = program.flows();
+        let n_hops: usize = flows.iter().map(|flow| flow.hops.len()).sum();
+        let n_ends: usize = flows.iter().map(|flow| flow.ends.len()).sum();
+        prop_assert!(n_ends <= n_hops + 2 * flows.len());
+        prop_assert!(flows.len() <= n_registers);
+        prop_assert!(n_hops <= n_registers * 16);
     }
 }

@@ -109,6 +109,10 @@ impl Tile {
         route::connections(self.kind, &self.registers)
     }
 
+    pub(super) fn n_switch_registers(&self) -> usize {
+        self.registers.range(route::offsets(self.kind)).count()
+    }
+
     pub(super) fn register(&self, offset: u32) -> u32 {
         self.registers.get(&offset).copied().unwrap_or(0)
     }
