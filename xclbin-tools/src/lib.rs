@@ -11,7 +11,7 @@
 //! Reading borrows from the input: a view holds slices of it. Everything in a file is hostile until checked;
 //! an [`Error`] says part, offset, value and bound. What was read is written back byte for byte.
 //! [`package`] makes, splits and merges XCLBINs, [`verify`] finds what hardware would answer with garbage or
-//! a hang, [`array`] knows the devices, [`draw`] shows what a PDI makes of one, [`diff`] compares by meaning.
+//! a hang, [`mod@array`] knows the devices, [`draw`] shows what a PDI makes of one, [`diff`] compares by meaning.
 //! Nothing here opens a device or a file; the command `xclbin` does the latter.
 #![forbid(unsafe_code)]
 #![cfg_attr(

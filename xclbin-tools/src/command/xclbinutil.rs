@@ -1,6 +1,11 @@
 //! The command line of `xclbinutil`, so that `xclbin` can stand in for it (`AIE_XCLBINUTIL=xclbin`): the same steps
 //! in the same order, whatever the order of the options.
 //!
+//! Where it differs from xclbinutil 2.25, on purpose: a kernel id that another kernel has is refused; a unit of a
+//! kernel on the host's processor keeps its properties when another is added; a dump of all sections keeps those
+//! before EMBEDDED_METADATA; images that share a uuid are dumped under different names. Banks of one argument that
+//! begin at one address are grouped in the order of the argument, where xclbinutil has none (an unstable sort).
+//!
 //! Source of the order: `Xilinx/XRT:src/runtime_src/tools/xclbinutil/XclBinUtilMain.cxx`.
 
 mod args;

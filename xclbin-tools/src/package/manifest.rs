@@ -344,7 +344,8 @@ mod tests {
             {"file": "add.pdi", "kernels": [
                 {"name": "add", "arguments": ["a", "b", "sum"]},
                 {"name": "scale", "id": "0x901", "instance": "scale0",
-                 "arguments": ["x", {"name": "n", "type": "uint32_t"}, {"name": "y", "type": "float*", "memory": "SRAM"}]}
+                 "arguments": ["x", {"name": "n", "type": "uint32_t"},
+                               {"name": "y", "type": "float*", "memory": "SRAM"}]}
             ]},
             {"file": "b.pdi", "id": 1, "kernels": [{"name": "b"}]}
         ]

@@ -229,7 +229,8 @@ proptest! {
 
     #[test]
     fn merging_keeps_every_launch_whatever_the_ids(manifests in prop::collection::vec(manifests(), 2..4)) {
-        let renamed = manifests.iter().enumerate().map(|(index, manifest)| manifest.replace(": \"k", &format!(": \"k{index}x")));
+        let rename = |(index, manifest): (usize, &String)| manifest.replace(": \"k", &format!(": \"k{index}x"));
+        let renamed = manifests.iter().enumerate().map(rename);
         let packages: Vec<Vec<u8>> = renamed.map(|manifest| package(&manifest)).collect();
         let (merged, _) = merge(&packages, Merge::default()).unwrap();
         let apart: Vec<_> = packages.iter().flat_map(|package| launches(package)).collect();
