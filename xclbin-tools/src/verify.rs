@@ -15,6 +15,7 @@
 mod address;
 mod cdo;
 mod container;
+mod elf;
 mod finding;
 mod kernels;
 mod memory;
@@ -30,7 +31,7 @@ pub use rule::{Rule, Severity};
 
 /// Every rule, in the order of a package's parts.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    let subjects: [&[&Rule]; 9] = [
+    let subjects: [&[&Rule]; 10] = [
         container::RULES,
         partition::RULES,
         kernels::RULES,
@@ -40,6 +41,7 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         cdo::RULES,
         address::RULES,
         stream::RULES,
+        elf::RULES,
     ];
     subjects.into_iter().flatten().copied()
 }

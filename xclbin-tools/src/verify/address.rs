@@ -79,12 +79,6 @@ impl Columns {
         }
     }
 
-    /// What a stream's header says, if that is less.
-    pub(super) fn and_of_stream(self, n_columns: u8) -> Columns {
-        let of_stream = Columns { count: n_columns.into(), by: "the stream's header" };
-        if of_stream.count < self.count { of_stream } else { self }
-    }
-
     /// How many.
     pub(super) fn count(self) -> u16 {
         self.count

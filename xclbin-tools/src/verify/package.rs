@@ -5,7 +5,7 @@ use super::{
     address::Columns,
     cdo,
     container::{self, Entry},
-    kernels, memory, partition, pdi, stream,
+    elf, kernels, memory, partition, pdi, stream,
 };
 use crate::{
     array::Device,
@@ -74,7 +74,7 @@ pub fn file(bytes: &[u8], device: Option<&'static Device>) -> Option<Findings> {
         Kind::Xclbin => return Some(package(bytes, &[], device)),
         Kind::Pdi => pdi::check(bytes, &"PDI", columns, false, &mut found),
         Kind::Cdo => cdo::check_bytes(bytes, cdo::Context { place: &"CDO", columns, is_later: false }, &mut found),
-        Kind::Elf => return None,
+        Kind::Elf => elf::check(bytes, &"ELF", device, &mut found),
         Kind::Stream => {
             let device = device.or_else(|| device_of(bytes));
             let columns = Columns::of_device(device);

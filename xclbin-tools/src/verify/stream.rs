@@ -50,6 +50,12 @@ rules! {
         mend: "compile stream and package for the same number of columns",
         source: "Xilinx/mlir-aie:lib/Targets/AIETargetNPU.cpp",
     }
+    REACH: Warning "stream-reach" {
+        asks: "a stream reaches no more columns than its header says",
+        effect: "readers that size a partition by the header give it too few columns",
+        mend: "write the number of columns that the stream reaches into its header",
+        source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
+    }
     RESERVED: Warning "stream-operation" {
         asks: "a stream has operations that current firmware knows",
         effect: "firmware that does not know the operation ends the launch with an error",
@@ -101,12 +107,12 @@ pub(super) struct Context<'a> {
     pub(super) columns: Columns,
     /// How many buffers the kernel declares; none where no package is at hand.
     pub(super) n_buffers: Option<u64>,
-    /// Whether the stream stands in an ELF, where the host patches and nothing is added.
+    /// Whether the stream stands in an ELF, where the host patches by relocations.
     pub(super) is_in_elf: bool,
 }
 
 /// The part of the array that firmware maps to host memory, in a patch's offset.
-const HOST_WINDOW: u64 = 0x8000_0000;
+pub(super) const HOST_WINDOW: u64 = 0x8000_0000;
 
 /// Firmware adds the window to so many buffers itself.
 const N_BUFFERS_IN_FIRMWARE: u64 = 5;
@@ -132,17 +138,29 @@ fn rule_of(error: &Error, size_bytes: u64) -> &'static super::Rule {
 
 fn check(stream: &Stream<'_>, context: Context<'_>, found: &mut Findings) {
     check_header(stream, context, found);
-    let columns = context.columns.and_of_stream(stream.header().columns);
-    let context = Context { columns, ..context };
-    let mut unfinished = None;
+    let mut walk = Walk::default();
     for placed in stream.operations() {
         let place = format_args!("{}, operation {}", context.place, placed.index);
-        check_operation(&placed, context, &place, &mut unfinished, found);
+        check_operation(&placed, context, &place, &mut walk, found);
     }
-    if let Some(index) = unfinished {
+    if let Some(index) = walk.unfinished {
         let place = format_args!("{}, operation {index}", context.place);
         found.add(&NO_WAIT, place, "starts a transfer to host memory", "no operation behind it waits");
     }
+    let n_columns = stream.header().columns;
+    if walk.n_columns > n_columns {
+        let place = format_args!("{}, header", context.place);
+        found.add(&REACH, place, format_args!("{n_columns} columns"), format_args!("it reaches {}", walk.n_columns));
+    }
+}
+
+/// What the operations so far amount to.
+#[derive(Default)]
+struct Walk {
+    /// The last one that started a transfer to or from host memory, if nobody waited since.
+    unfinished: Option<u32>,
+    /// Columns up to the last one that was reached.
+    n_columns: u8,
 }
 
 fn check_header(stream: &Stream<'_>, context: Context<'_>, found: &mut Findings) {
@@ -165,24 +183,27 @@ fn check_header(stream: &Stream<'_>, context: Context<'_>, found: &mut Findings)
     }
 }
 
-/// Checks an operation. `unfinished` is the last one that started a transfer to host memory nobody waited for.
+/// Checks an operation.
 fn check_operation(
     placed: &Placed<'_>,
     context: Context<'_>,
     place: &dyn fmt::Display,
-    unfinished: &mut Option<u32>,
+    walk: &mut Walk,
     found: &mut Findings,
 ) {
-    let access = |address: Address, size_bytes: u64, found: &mut Findings| {
-        let address = u32::from(address).into();
-        address::check(Access { address, size_bytes }, context.columns, place, found)
+    let mut n_columns = walk.n_columns;
+    let mut access = |address: Address, size_bytes: u64, found: &mut Findings| {
+        let access = Access { address: u32::from(address).into(), size_bytes };
+        let reached = address::check(access, context.columns, place, found)?;
+        n_columns = n_columns.max(reached.0.column.saturating_add(1));
+        Some(reached)
     };
     match placed.operation.op {
         Op::Write { address, .. } | Op::MaskWrite { address, .. } | Op::UpdateRegister { address, .. } => {
             if let Some((to, Register::Queue(..))) = access(address, 4, found)
                 && to.tile_kind() == Some(TileKind::Shim)
             {
-                *unfinished = Some(placed.index);
+                walk.unfinished = Some(placed.index);
             }
         }
         Op::BlockWrite { address, data } => {
@@ -191,13 +212,13 @@ fn check_operation(
         Op::MaskPoll { address, value, mask } | Op::MaskPollBusy { address, value, mask } => {
             access(address, 4, found);
             address::check_poll(mask, value, place, found);
-            *unfinished = None;
+            walk.unfinished = None;
         }
         Op::Sync(sync) => {
             check_sync(sync, context.columns, place, found);
-            *unfinished = None;
+            walk.unfinished = None;
         }
-        Op::MergeSync { .. } => *unfinished = None,
+        Op::MergeSync { .. } => walk.unfinished = None,
         Op::Patch { address, argument, offset_bytes } => {
             let reached = access(address, 4, found);
             check_patch(reached, argument, offset_bytes, context, place, found);
@@ -205,6 +226,7 @@ fn check_operation(
         Op::Custom { code, .. } => found.add(&RESERVED, place, format_args!("code {code}"), "codes 128 to 132"),
         _ => {}
     }
+    walk.n_columns = n_columns;
 }
 
 fn check_patch(
@@ -226,12 +248,12 @@ fn check_patch(
         let value = format_args!("buffer {argument} (argument {slot} of the kernel)");
         found.add(&ARGUMENT, place, value, format_args!("the kernel declares {n_buffers} buffers, from 0"));
     }
-    let wanted = !context.is_in_elf && argument >= N_BUFFERS_IN_FIRMWARE;
-    if (offset_bytes >= HOST_WINDOW) != wanted {
-        let bound = match (context.is_in_elf, wanted) {
-            (true, _) => "in an ELF nothing is added",
-            (false, true) => "from buffer 5 on, 0x80000000 is added",
-            (false, false) => "firmware adds 0x80000000 to buffers 0 to 4 itself",
+    // In an ELF relocations patch, and the operation does nothing.
+    let wanted = argument >= N_BUFFERS_IN_FIRMWARE;
+    if !context.is_in_elf && (offset_bytes >= HOST_WINDOW) != wanted {
+        let bound = match wanted {
+            true => "from buffer 5 on, 0x80000000 is added",
+            false => "firmware adds 0x80000000 to buffers 0 to 4 itself",
         };
         found.add(&WINDOW, place, format_args!("buffer {argument} with offset {offset_bytes:#x}"), bound);
     }

@@ -6,6 +6,7 @@ use xclbin_tools::{
     verify::{self, Findings},
 };
 
+use super::elves;
 use super::sample::{CDO_NPU1, STREAM, Sample, image};
 
 /// Valid files of each kind.
@@ -15,6 +16,8 @@ fn valid() -> Vec<Vec<u8>> {
         image(CDO_NPU1),
         cdo::assemble(CDO_NPU1).unwrap(),
         txn::assemble(STREAM).unwrap(),
+        elves::partial(),
+        elves::full(2),
     ]
 }
 
@@ -30,7 +33,7 @@ fn check(bytes: &[u8]) -> Result<(), TestCaseError> {
 proptest! {
     #[test]
     fn changed_bytes_make_no_panic(
-        file in 0_usize..4,
+        file in 0_usize..6,
         changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
         let mut bytes = valid().swap_remove(file);
@@ -42,14 +45,14 @@ proptest! {
     }
 
     #[test]
-    fn cut_files_make_no_panic(file in 0_usize..4, at: prop::sample::Index) {
+    fn cut_files_make_no_panic(file in 0_usize..6, at: prop::sample::Index) {
         let mut bytes = valid().swap_remove(file);
         bytes.truncate(at.index(bytes.len()));
         check(&bytes)?;
     }
 
     #[test]
-    fn bytes_behind_a_start_make_no_panic(file in 0_usize..4, rest in prop::collection::vec(any::<u8>(), 0..2000)) {
+    fn bytes_behind_a_start_make_no_panic(file in 0_usize..6, rest in prop::collection::vec(any::<u8>(), 0..2000)) {
         let mut bytes = valid().swap_remove(file);
         bytes.truncate(16);
         bytes.extend(rest);

@@ -3,6 +3,7 @@
 //! A row breaks a valid file in one way. `also` names rules that the same defect breaks of necessity.
 
 mod container;
+mod elves;
 mod hostile;
 mod images;
 mod packages;
@@ -18,7 +19,7 @@ use xclbin_tools::verify::{self, Findings, Severity};
 type Row = (&'static str, &'static [&'static str], fn() -> Findings);
 
 fn rows() -> Vec<Row> {
-    [container::rows(), packages::rows(), images::rows(), streams::rows()].concat()
+    [container::rows(), packages::rows(), images::rows(), streams::rows(), elves::rows()].concat()
 }
 
 #[test]
@@ -55,5 +56,9 @@ fn valid_files_give_no_finding() {
         let found = sample.check();
         assert!(found.is_empty(), "{name}: {found:#?}");
         assert_eq!(found.count_of(Severity::Error) + found.count_of(Severity::Warning), 0);
+    }
+    for (name, bytes) in [("partial ELF", elves::partial()), ("full ELF", elves::full(2))] {
+        let found = verify::file(&bytes, None).expect("an ELF file");
+        assert!(found.is_empty(), "{name}: {found:#?}");
     }
 }

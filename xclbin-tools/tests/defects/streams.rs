@@ -41,6 +41,10 @@ pub(crate) fn rows() -> Vec<Row> {
         ("stream-generation", &[], || verify::file(&txn::assemble(STREAM).unwrap(), Device::by_name("npu4")).unwrap()),
         ("stream-rows", &[], || replaced("rows=6", "rows=5")),
         ("stream-columns", &[], || replaced("columns=1 memory", "columns=2 memory")),
+        ("stream-reach", &[], || {
+            let text = STREAM.replacen("\nwrite", "\nwrite tile(1,0)+0x1d204 value=0\nwrite", 1);
+            verify::file(&txn::assemble(&text).unwrap(), None).unwrap()
+        }),
         ("stream-operation", &[], || line("custom code=140\n    0x0")),
         ("address-column", &[], || line("write tile(1,0)+0x1d000 value=0")),
         ("address-row", &[], || line("write tile(0,9)+0x0 value=0")),
