@@ -7,6 +7,7 @@ use xclbin_tools::{
     axlf::{Axlf, Kind as SectionKind},
     cdo::Cdo,
     draw::Picture,
+    elf::Elf,
     pdi::Pdi,
     section::AiePartition,
     txn::Stream,
@@ -23,13 +24,14 @@ use super::{
 ///
 /// Writes SVG. Buffers stand to scale in the memories of their tiles, in the colours of the flows that fill and drain
 /// them; every wire is a port of a stream switch. Small print is in tooltips: point at a tile, a buffer or a wire.
-/// Packages (.xclbin), PDIs, CDOs and instruction streams (insts.bin) are told apart by their first bytes.
+/// Packages (.xclbin), PDIs, CDOs, instruction streams (insts.bin) and aiebu's ELF files (a PDI if there is one, and the
+/// first stream) are told apart by their first bytes.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// What to draw; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Which of a package's PDIs, counted from 0
+    /// Which of the PDIs of a package or an ELF file, counted from 0
     #[arg(long, value_name = "N", default_value_t = 0)]
     pdi: usize,
     /// An instruction stream that is launched on it: shows what it writes on top, as the buffers in host memory
@@ -67,15 +69,20 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let bytes = files::read(&options.file)?;
     let name = name(&options.file);
     let kind = Kind::of(&bytes);
-    if options.pdi != 0 && kind != Some(Kind::Xclbin) {
-        return Err(usage("--pdi is for packages (.xclbin): others have one image"));
+    if options.pdi != 0 && !matches!(kind, Some(Kind::Xclbin | Kind::Elf)) {
+        return Err(usage("--pdi is for packages (.xclbin) and ELF files: others have one image"));
     }
     let Drawn { title, n_columns, mut events } = match kind {
         Some(Kind::Xclbin) => of_package(&bytes, options.pdi, &name)?,
         Some(Kind::Pdi) => of_pdi(&bytes, None, name)?,
         Some(Kind::Cdo) => Drawn { title: name, n_columns: None, events: events(&Cdo::parse(&bytes)?) },
+        Some(Kind::Elf) => of_elf(&bytes, options.pdi, name)?,
         Some(Kind::Stream) => of_stream(&bytes, name)?,
-        _ => return Err(input(format!("{name}: neither a package nor a PDI, a CDO or an instruction stream"))),
+        _ => {
+            return Err(input(format!(
+                "{name}: neither a package nor a PDI, a CDO, an instruction stream or aiebu's ELF"
+            )));
+        }
     };
     let insts = options.insts.as_deref().map(files::read).transpose()?;
     if let Some(insts) = &insts {
@@ -131,6 +138,25 @@ fn of_pdi(bytes: &[u8], n_columns: Option<u8>, title: String) -> anyhow::Result<
         all.extend(events(&pdi.cdo(index)?));
     }
     Ok(Drawn { title, n_columns, events: all })
+}
+
+/// A PDI, if there is one, and the first stream on top of it.
+fn of_elf(bytes: &[u8], index: usize, name: String) -> anyhow::Result<Drawn<'_>> {
+    let elf = Elf::parse(bytes)?;
+    let image = elf.sections.iter().filter(|section| section.name.starts_with(".pdi")).nth(index);
+    if image.is_none() && index > 0 {
+        return Err(usage(format!("--pdi {index}: {name} has no such .pdi section, counted from 0")));
+    }
+    let mut drawn = match image {
+        Some(image) => of_pdi(image.data, None, format!("{name}, {}", image.name))?,
+        None => Drawn { title: name, n_columns: None, events: Vec::new() },
+    };
+    if let Some(code) = elf.sections.iter().find(|section| section.name.starts_with(".ctrltext")) {
+        let stream = of_stream(code.data, String::new())?;
+        drawn.events.extend(stream.events);
+        drawn.n_columns = stream.n_columns.max(Some(width(&drawn.events)));
+    }
+    Ok(drawn)
 }
 
 fn of_stream(bytes: &[u8], title: String) -> anyhow::Result<Drawn<'_>> {

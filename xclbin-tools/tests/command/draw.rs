@@ -28,6 +28,7 @@ fn folder() -> TempDir {
     done(folder.path(), &["cdo", "asm", "a.txt", "-o", "a.cdo"]);
     done(folder.path(), &["pdi", "pack", "a.cdo", "-o", "a.pdi"]);
     done(folder.path(), &["txn", "asm", "insts.txt", "-o", "insts.bin"]);
+    done(folder.path(), &["elf", "build", "--stream", "insts.bin", "-o", "a.elf"]);
     let image = fs::read(at("a.pdi")).expect("the PDI is there");
     let pdi = aie_partition::Pdi { image: image.into(), ..Default::default() };
     let partition =
@@ -66,6 +67,7 @@ fn every_kind_of_file_is_drawn() {
     let wide = [("tile", 12), ("buffer", 2), ("flow", 2)];
     check(folder, &["a.xclbin", "--pdi", "1"], &wide, &[&flows[..], &["a.xclbin, PDI 1 of 2"]].concat());
     check(folder, &["insts.bin"], &[("tile", 6), ("flow", 0)], &["MM2S 0: bo1 4 KiB"]);
+    check(folder, &["a.elf"], &[("tile", 6), ("flow", 0)], &["a.elf", "MM2S 0: bo1 4 KiB"]);
     let both = [&flows[..], &["MM2S 0: bo1 4 KiB"]].concat();
     check(folder, &["a.pdi", "--insts", "insts.bin"], &counts, &both);
     check(folder, &["a.pdi", "--tile", "0,1"], &[("tile", 1)], &["locks 0=2 1=0", "stream  DMA 0 -> south 0"]);
@@ -76,6 +78,7 @@ fn wishes_that_make_no_sense_are_refused() {
     let folder = folder();
     let folder = folder.path();
     fails(folder, &["draw", "a.xclbin", "--pdi", "2", "-o", "-"], 2, "has 2 of them");
+    fails(folder, &["draw", "a.elf", "--pdi", "1", "-o", "-"], 2, "no such .pdi section");
     fails(folder, &["draw", "a.pdi", "--pdi", "1", "-o", "-"], 2, "--pdi is for packages");
     fails(folder, &["draw", "a.pdi", "--tile", "1,2", "-o", "-"], 2, "its last is 0");
     fails(folder, &["draw", "a.pdi", "--tile", "2", "-o", "-"], 2, "as 0,2");
