@@ -1,7 +1,7 @@
 //! What the runtime patches in a stream, from the stream's own operations.
 //!
 //! aiebu looks at the block writes before a [`Op::Patch`] for the one that holds the register's buffer descriptor, and
-//! has the runtime patch its payload there; the operation stays and does nothing then
+//! has the runtime patch its payload there; the operation stays in the stream
 //! (`Xilinx/aiebu:src/cpp/aiebu/src/preprocessor/aie2/aie2_blob_preprocessor_input.cpp`, `process_txn`).
 
 use std::collections::BTreeMap;

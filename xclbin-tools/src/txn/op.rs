@@ -168,7 +168,7 @@ pub struct Reserved<'a> {
     pub padding: [u32; MAX_PADDING],
     /// Words after the last field.
     pub tail: Words<'a>,
-    /// Whether an [`Op::Patch`] of version 1.0 has the fields of version 0.1, as those of aie-rt before 2025 have.
+    /// Whether an [`Op::Patch`] of version 1.0 has the fields of version 0.1, as those of older releases of aie-rt have.
     pub old_layout: bool,
 }
 
