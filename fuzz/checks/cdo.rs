@@ -1,9 +1,13 @@
 //! Any bytes as a CDO, and as the text of one.
 
-use xclbin_tools::cdo::{self, Cdo};
+use xclbin_tools::{
+    cdo::{self, Cdo},
+    verify,
+};
 
 /// Reads `data`, writes it as text and reads that.
 pub(crate) fn check(data: &[u8]) {
+    let _ = verify::file(data, None);
     if let Ok(cdo) = Cdo::parse(data) {
         let text = cdo::dump(&cdo);
         assert_eq!(cdo::assemble(&text).as_deref(), Ok(data), "{text}");

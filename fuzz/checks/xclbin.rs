@@ -2,11 +2,14 @@
 
 use xclbin_tools::{
     axlf::{Axlf, Kind},
+    package::{Merge, Split},
     section::{self, AiePartition, EmbeddedMetadata, IpLayout, MemTopology},
+    verify,
 };
 
 /// Reads `data`, writes it back, and again after a change that changes nothing.
 pub(crate) fn check(data: &[u8]) {
+    let _ = verify::file(data, None);
     let Ok(package) = Axlf::parse(data) else { return };
     assert_eq!(package.to_bytes().as_deref(), Ok(data), "what was read is written back");
     for part in package.sections() {
@@ -14,6 +17,12 @@ pub(crate) fn check(data: &[u8]) {
             let _ = section::from_json(part.kind, &json);
         }
         models(part.kind, &part.bytes);
+    }
+    if let Ok(split) = Split::of(&package) {
+        // More parts take longer and are no other case.
+        for part in split.packages().take(4).flatten() {
+            let _ = (part.to_bytes(), Merge::default().run(&[package.clone(), part.clone()]));
+        }
     }
     let mut anew = package.clone();
     anew.sections_mut();

@@ -37,7 +37,7 @@ use crate::{bytes::Reader, error::Result};
 
 pub use assemble::assemble;
 pub use build::Builder;
-pub use command::{Command, Words, name_of};
+pub use command::{Command, name_of};
 pub use dump::dump;
 pub use merge::merge;
 pub use stream::{Commands, Entry, Form};

@@ -28,6 +28,7 @@
 pub mod error;
 
 mod bytes;
+mod words;
 
 pub mod axlf;
 pub mod section;
@@ -47,3 +48,4 @@ pub mod draw;
 pub mod verify;
 
 pub use error::{Error, Result};
+pub use words::Words;

@@ -25,13 +25,11 @@ mod op;
 mod parse;
 mod patch;
 mod print;
-mod words;
 
 pub use build::Builder;
 pub use op::{MAX_PADDING, Op, Operation, Reserved, Sync};
 pub use parse::assemble;
 pub use patch::{Edit, Place};
-pub use words::Words;
 
 use crate::{
     bytes::Reader,

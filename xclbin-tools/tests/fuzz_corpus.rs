@@ -2,8 +2,12 @@
 
 use std::{fs, path::Path};
 
+#[path = "../../fuzz/checks/aie_elf.rs"]
+mod aie_elf;
 #[path = "../../fuzz/checks/cdo.rs"]
 mod cdo;
+#[path = "../../fuzz/checks/package_json.rs"]
+mod package_json;
 #[path = "../../fuzz/checks/pdi.rs"]
 mod pdi;
 #[path = "../../fuzz/checks/txn.rs"]
@@ -41,4 +45,14 @@ fn cdo_inputs_are_harmless() {
 #[test]
 fn txn_inputs_are_harmless() {
     replay("txn", txn::check);
+}
+
+#[test]
+fn elf_inputs_are_harmless() {
+    replay("aie_elf", aie_elf::check);
+}
+
+#[test]
+fn json_inputs_are_harmless() {
+    replay("package_json", package_json::check);
 }

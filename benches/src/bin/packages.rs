@@ -18,8 +18,9 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 use xclbin_tools::{
+    Words,
     axlf::{Axlf, Uuid},
-    cdo::{Builder, Command as CdoCommand, Words},
+    cdo::{Builder, Command as CdoCommand},
     package::{self, Stamp, kernels_from_json},
     pdi,
     section::{AiePartition, MemTopology, json::Tree},

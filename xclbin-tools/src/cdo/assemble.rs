@@ -3,11 +3,12 @@
 use super::{
     VERSION_END, VERSION_MIN,
     build::Builder,
-    command::{Command, Words, addresses_of_id, fields_of_id, id_of, is_typed, usage_of},
+    command::{Command, addresses_of_id, fields_of_id, id_of, is_typed, usage_of},
     scan::{Line, Token},
     stream::Form,
 };
 use crate::error::Result;
+use crate::words::Words;
 
 /// The CDO that a text describes.
 ///

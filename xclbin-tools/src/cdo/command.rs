@@ -1,64 +1,6 @@
 //! One command: its type and operands, from its payload and back.
 
-/// Words that lie in a file.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Words<'a> {
-    // A multiple of four.
-    bytes: &'a [u8],
-}
-
-impl<'a> Words<'a> {
-    /// The words in `bytes`; what is left of a last word is dropped.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Words<'a> {
-        let whole = bytes.len() & !3;
-        Words { bytes: bytes.get(..whole).unwrap_or(bytes) }
-    }
-
-    /// How many words.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len() / 4
-    }
-
-    /// True if there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.bytes.is_empty()
-    }
-
-    /// The same, as bytes.
-    #[must_use]
-    pub fn as_bytes(&self) -> &'a [u8] {
-        self.bytes
-    }
-
-    /// The words in their order.
-    pub fn iter(&self) -> impl Iterator<Item = u32> + use<'a> {
-        self.bytes.as_chunks::<4>().0.iter().map(|word| u32::from_le_bytes(*word))
-    }
-
-    /// The first `N` words and the rest.
-    fn split<const N: usize>(&self) -> Option<([u32; N], Words<'a>)> {
-        let (head, rest) = self.bytes.split_at_checked(N.checked_mul(4)?)?;
-        let mut words = [0; N];
-        for (word, value) in words.iter_mut().zip(Words::new(head).iter()) {
-            *word = value;
-        }
-        Some((words, Words::new(rest)))
-    }
-
-    /// All words, if there are `N`.
-    fn exactly<const N: usize>(&self) -> Option<[u32; N]> {
-        self.split::<N>().filter(|(_, rest)| rest.is_empty()).map(|(words, _)| words)
-    }
-}
-
-impl std::fmt::Debug for Words<'_> {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{} words", self.len())
-    }
-}
+use crate::words::Words;
 
 /// A command. In an NPU's file an address is `column << 25 | row << 20 | offset`, its column counted from the
 /// start of the partition.

@@ -25,11 +25,12 @@
 //! Names are those of [`super::name_of`]. The commands with `64` in their name are those whose address is two
 //! words. `#` starts a comment too.
 
+use crate::words::Words;
 use std::fmt::Write;
 
 use super::{
     Cdo, VERSION,
-    command::{Command, Words, addresses_of_id, fields_of_id, is_typed, name_of},
+    command::{Command, addresses_of_id, fields_of_id, is_typed, name_of},
     stream::{Entry, Form},
 };
 use crate::array::{Address, Register};

@@ -11,12 +11,9 @@
 //!
 //! Source: `Xilinx/bootgen:cdo-binary.c`, `encode_v2_cmd`; `imageheadertable-versal.cpp`, `ParseCdos`.
 
-use super::{
-    Cdo, HEADER_BYTES,
-    build::Builder,
-    command::{Command, Words},
-};
+use super::{Cdo, HEADER_BYTES, build::Builder, command::Command};
 use crate::error::{Error, Result};
+use crate::words::Words;
 
 const END_MARK: u16 = 0x100;
 

@@ -1,9 +1,7 @@
 //! The walk over the commands of a CDO, in both layouts.
 
-use super::{
-    command::{Command, Words},
-    transformed::Zones,
-};
+use super::{command::Command, transformed::Zones};
+use crate::words::Words;
 use crate::{
     bytes::{Reader, Writer},
     error::Result,

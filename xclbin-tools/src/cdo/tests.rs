@@ -1,7 +1,8 @@
 use proptest::prelude::*;
 
-use super::{Cdo, Checksum, Command, Entry, Form, Words, name_of, stream::put_command};
+use super::{Cdo, Checksum, Command, Entry, Form, name_of, stream::put_command};
 use crate::bytes::Writer;
+use crate::words::Words;
 
 /// A CDO around words of commands.
 pub(crate) fn cdo_of(commands: &[u32]) -> Vec<u8> {

@@ -16,9 +16,10 @@
 //! `lib/pdi_transform.c`.
 
 use super::{
-    command::{Command, DMA_WRITE, MASK_WRITE, MASK_WRITE64, WRITE, WRITE64, Words},
+    command::{Command, DMA_WRITE, MASK_WRITE, MASK_WRITE64, WRITE, WRITE64},
     stream::{Entry, Form},
 };
+use crate::words::Words;
 use crate::{bytes::Reader, error::Result};
 
 /// Bytes that older releases of the tool cut off: a CDO header's.

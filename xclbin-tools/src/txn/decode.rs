@@ -1,9 +1,10 @@
 //! From bytes to a header and to operations.
 
 use super::{
-    Header, PART, Version, Words,
+    Header, PART, Version,
     op::{MAX_PADDING, Op, Operation, Reserved, Sync, code},
 };
+use crate::words::Words;
 use crate::{array::Address, bytes::Reader, error::Result};
 
 /// The first eight bytes of a stream.
@@ -79,7 +80,7 @@ impl<'a> Fields<'_, 'a> {
         let read = self.reader.offset().saturating_sub(self.start);
         let left = u64::from(size_bytes).checked_sub(read).and_then(|left| usize::try_from(left).ok());
         let words = match left {
-            Some(left) if left.is_multiple_of(4) => Words::new(self.reader.take(left, "operation")?),
+            Some(left) if left.is_multiple_of(4) => Some(Words::new(self.reader.take(left, "operation")?)),
             _ => None,
         };
         words.ok_or_else(|| {
@@ -168,7 +169,7 @@ impl<'a> Fields<'_, 'a> {
         self.pad(word >> 8);
         let size_bytes = self.word()?;
         let payload = self.rest(size_bytes)?;
-        let mut words = Reader::new(payload.bytes(), PART);
+        let mut words = Reader::new(payload.as_bytes(), PART);
         let op = match (code, version, payload.len()) {
             (code::SYNC, _, 2..) => self.sync(words.u32("sync")?, words.u32("sync")?),
             (code::PATCH, _, 10..) => {
@@ -196,7 +197,7 @@ impl<'a> Fields<'_, 'a> {
             _ => return Ok((Op::Custom { code, payload }, Words::default())),
         };
         let tail = words.take(words.remaining(), "operation")?;
-        Ok((op, Words::new(tail).unwrap_or_default()))
+        Ok((op, Words::new(tail)))
     }
 
     fn sync(&mut self, word: u32, config: u32) -> Op<'a> {

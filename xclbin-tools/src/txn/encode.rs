@@ -29,7 +29,7 @@ pub(super) fn operation(writer: &mut Writer, version: Version, operation: &Opera
         Op::MaskPollBusy { address, value, mask } => {
             fields.register(code::MASK_POLL_BUSY, address, value, Some(mask))?;
         }
-        Op::BlockWrite { address, data } => fields.block_write(address, data.bytes())?,
+        Op::BlockWrite { address, data } => fields.block_write(address, data.as_bytes())?,
         Op::Sync(sync) => fields.sync(&sync)?,
         Op::Patch { address, argument, offset_bytes } => fields.patch(address, argument, offset_bytes)?,
         Op::Timer { id } => fields.custom(code::TIMER, |_, payload| {
@@ -46,7 +46,7 @@ pub(super) fn operation(writer: &mut Writer, version: Version, operation: &Opera
             return Err(Error::refused("custom operation", format!("{code:#x}"), "kinds from 0x80 on are custom"));
         }
         Op::Custom { code, payload } => fields.custom(code, |_, bytes| {
-            bytes.put(payload.bytes());
+            bytes.put(payload.as_bytes());
             Ok(())
         })?,
         op => fields.plain(&op)?,
@@ -99,8 +99,8 @@ impl Fields<'_, '_> {
             return self.no_tail();
         }
         let fields_bytes = if mask.is_some() { 28 } else { 24 };
-        self.writer.u32(sum_bytes(fields_bytes, self.reserved.tail.bytes().len())?);
-        self.writer.put(self.reserved.tail.bytes());
+        self.writer.u32(sum_bytes(fields_bytes, self.reserved.tail.as_bytes().len())?);
+        self.writer.put(self.reserved.tail.as_bytes());
         Ok(())
     }
 
@@ -153,7 +153,7 @@ impl Fields<'_, '_> {
         self.kind(code)?;
         let mut bytes = Writer::new();
         payload(self, &mut bytes)?;
-        bytes.put(self.reserved.tail.bytes());
+        bytes.put(self.reserved.tail.as_bytes());
         self.writer.u32(sum_bytes(8, bytes.bytes.len())?);
         self.writer.put(&bytes.bytes);
         Ok(())

@@ -1,9 +1,10 @@
 //! A stream as JSON.
 
+use crate::words::Words;
 use serde_json::{Value, json};
 
 use super::{
-    Placed, Stream, Words,
+    Placed, Stream,
     op::{Op, Sync},
 };
 use crate::array::Address;

@@ -1,7 +1,8 @@
 //! The kinds of operations.
 
-use super::{Version, Words};
+use super::Version;
 use crate::array::Address;
+use crate::words::Words;
 
 /// One operation, with what stands in its padding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,8 +182,8 @@ impl Reserved<'_> {
     #[must_use]
     pub fn usual(version: Version, op: &Op<'_>) -> Reserved<'static> {
         let polls = matches!(op, Op::MaskPoll { .. } | Op::MaskPollBusy { .. });
-        let tail = if polls && version == Version::V0_1 { Words::new(&[0; 4]) } else { None };
-        Reserved { tail: tail.unwrap_or_default(), ..Reserved::default() }
+        let tail = if polls && version == Version::V0_1 { Words::new(&[0; 4]) } else { Words::default() };
+        Reserved { tail, ..Reserved::default() }
     }
 }
 

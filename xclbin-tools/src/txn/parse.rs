@@ -14,10 +14,11 @@
 //! left out are zero; `tail` words after the last field. Both default to what the usual writer leaves. A patch in a
 //! stream of version 1.0 may have `layout=0.1`.
 
+use crate::words::Words;
 use std::str::FromStr;
 
 use super::{
-    Builder, Header, Place, Version, Words,
+    Builder, Header, Place, Version,
     op::{MAX_PADDING, Op, Operation, Reserved, Sync},
 };
 use crate::{
@@ -65,12 +66,12 @@ fn close(builder: &mut Option<Builder>, mut statement: Statement<'_>) -> Result<
             let (padding, tail) = (statement.padding()?, statement.tail.take());
             let old_layout = name.text == "patch" && statement.old_layout(builder.header().version)?;
             let data = std::mem::take(&mut statement.data);
-            let op = statement.op(Words::new(&data).unwrap_or_default())?;
+            let op = statement.op(Words::new(&data))?;
             let mut reserved = Reserved::usual(builder.header().version, &op);
             reserved.padding = padding;
             reserved.old_layout = old_layout;
             if let Some(tail) = &tail {
-                reserved.tail = Words::new(tail).unwrap_or_default();
+                reserved.tail = Words::new(tail);
             }
             builder.push(&Operation { op, reserved }).map_err(|error| name.error(error.to_string()))?;
         }
@@ -180,13 +181,16 @@ fn tile<'t>(token: Token<'t>, line: &mut Line<'t>) -> Result<(Address, Option<To
     let group = line.group()?;
     let [column, row] = group.as_slice() else { return Err(token.error("tile(COLUMN,ROW)")) };
     let below = |token: &Token<'_>, limit: u8, expected: &str| {
-        token.number::<u8>().ok().filter(|value| *value < limit).ok_or_else(|| token.error(expected))
+        token.number::<u8>().ok().filter(|value| *value <= limit).ok_or_else(|| token.error(expected))
     };
-    let column = below(column, 0x80, "a column, 0 to 127")?;
-    let row = below(row, 0x20, "a row, 0 to 31")?;
+    // A tile alone has bytes for them, an address fields of 7 and 5 bits.
     if line.clone().next().is_none_or(|next| next.text != "+") {
+        let column = below(column, u8::MAX, "a column, 0 to 255")?;
+        let row = below(row, u8::MAX, "a row, 0 to 255")?;
         return Ok((Address { column, row, offset: 0 }, None));
     }
+    let column = below(column, 0x7f, "a column, 0 to 127")?;
+    let row = below(row, 0x1f, "a row, 0 to 31")?;
     line.expect("+")?;
     let at = line.take();
     let offset = at.number::<u32>()?;

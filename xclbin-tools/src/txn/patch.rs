@@ -1,9 +1,10 @@
 //! Changes to a stream.
 
 use super::{
-    Builder, DDR_APERTURE, Header, Stream, TRANSLATED_ARGUMENTS, Words,
+    Builder, DDR_APERTURE, Header, Stream, TRANSLATED_ARGUMENTS,
     op::{Op, Sync},
 };
+use crate::words::Words;
 use crate::{
     array::Address,
     error::{Error, Result},
@@ -207,12 +208,12 @@ impl Stream<'_> {
                 | Op::MaskPoll { value, .. }
                 | Op::MaskPollBusy { value, .. } => *value = new,
                 Op::BlockWrite { address, data } => {
-                    bytes.extend_from_slice(data.bytes());
+                    bytes.extend_from_slice(data.as_bytes());
                     let start = u32::from(place.address).wrapping_sub((*address).into()) as usize;
                     if let Some(word) = bytes.get_mut(start..).and_then(|bytes| bytes.get_mut(..4)) {
                         word.copy_from_slice(&new.to_le_bytes());
                     }
-                    *data = Words::new(&bytes).unwrap_or_default();
+                    *data = Words::new(&bytes);
                 }
                 _ => {}
             }
@@ -275,7 +276,7 @@ fn writes(op: &Op<'_>, register: Address) -> bool {
         Op::Write { address, .. } | Op::MaskWrite { address, .. } => *address == register,
         Op::BlockWrite { address, data } => {
             let within = u32::from(register).checked_sub((*address).into());
-            within.is_some_and(|within| within.is_multiple_of(4) && (within as usize) < data.bytes().len())
+            within.is_some_and(|within| within.is_multiple_of(4) && (within as usize) < data.as_bytes().len())
         }
         _ => false,
     }

@@ -1,9 +1,10 @@
 //! The text form, written. [`super::assemble`] reads it.
 
+use crate::words::Words;
 use std::fmt::{self, Write as _};
 
 use super::{
-    Header, Operation, Stream, Version, Words,
+    Header, Operation, Stream, Version,
     op::{Op, Reserved, Sync},
 };
 use crate::array::{Address, Device};

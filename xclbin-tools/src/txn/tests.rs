@@ -1,3 +1,4 @@
+use crate::words::Words;
 use proptest::{collection::vec, prelude::*};
 
 use super::*;
@@ -7,7 +8,7 @@ use crate::array::Address;
 fn every_op() -> Vec<Op<'static>> {
     const WORDS: &[u8] = &[1, 0, 0, 0, 2, 0, 0, 0x80, 3, 0, 0, 0];
     let address = |offset| Address { column: 1, row: 0, offset };
-    let data = Words::new(WORDS).unwrap();
+    let data = Words::new(WORDS);
     vec![
         Op::Write { address: address(0x1d204), value: 0x8000_0001 },
         Op::BlockWrite { address: address(0x1d000), data },
@@ -66,7 +67,7 @@ fn every_kind_comes_back_in_both_versions() {
 fn operations_have_their_words() {
     let check = |version, op: Op<'_>, expected: &[u32]| {
         let bytes = build(header(version), &[op]);
-        let words: Vec<u32> = Words::new(&bytes[16..]).unwrap().iter().collect();
+        let words: Vec<u32> = Words::new(&bytes[16..]).iter().collect();
         assert_eq!(words, expected, "{version:?} {op:?}");
     };
     let address = Address { column: 1, row: 0, offset: 0x1d204 };
@@ -75,7 +76,7 @@ fn operations_have_their_words() {
     check(Version::V0_1, Op::MaskWrite { address, value: 5, mask: 6 }, &[3, 0, 0x201_d204, 0, 5, 6, 28]);
     check(Version::V1_0, Op::MaskWrite { address, value: 5, mask: 6 }, &[3, 0x201_d204, 5, 6]);
     let data = [7, 0, 0, 0];
-    let block = Op::BlockWrite { address, data: Words::new(&data).unwrap() };
+    let block = Op::BlockWrite { address, data: Words::new(&data) };
     check(Version::V0_1, block, &[1, 0, 0x201_d204, 20, 7]);
     check(Version::V1_0, block, &[1, 0x201_d204, 16, 7]);
     let sync = Sync { column: 1, row: 2, direction: 1, channel: 3, n_columns: 4, n_rows: 5 };
@@ -94,7 +95,7 @@ fn older_streams_of_version_1_0_have_long_patches() {
     let mut builder = Builder::new(header(Version::V1_0));
     builder.push(&Operation { op, reserved: Reserved { old_layout: true, ..Reserved::default() } }).unwrap();
     let bytes = builder.finish().unwrap();
-    let words: Vec<u32> = Words::new(&bytes[16..]).unwrap().iter().collect();
+    let words: Vec<u32> = Words::new(&bytes[16..]).iter().collect();
     assert_eq!(words, [0x81, 48, 0, 0, 0, 0, 0x201_d204, 0, 6, 0, 0x40, 0]);
     let stream = Stream::parse(&bytes).unwrap();
     assert_eq!(stream.operations().next().map(|placed| placed.operation.op), Some(op));
@@ -140,7 +141,7 @@ fn what_does_not_fit_a_field_is_refused_and_leaves_the_stream_alone() {
     check(Version::V1_0, plain(Op::Patch { address: Address::from(0), argument: 256, offset_bytes: 0 }));
     check(Version::V0_1, plain(Op::LoadPm { id: 0, n_operations: 1 << 24 }));
     check(Version::V0_1, plain(Op::Custom { code: 0x7f, payload: Words::default() }));
-    let tail = Words::new(&[0; 4]).unwrap();
+    let tail = Words::new(&[0; 4]);
     check(Version::V1_0, Operation { op: Op::Noop, reserved: Reserved { tail, ..Reserved::default() } });
     let reserved = |padding| Reserved { padding, ..Reserved::default() };
     check(Version::V0_1, Operation { op: Op::Noop, reserved: reserved([1 << 24, 0, 0, 0, 0, 0]) });

@@ -63,7 +63,7 @@ impl<'a> Event<'a> {
         match *op {
             Op::Write { address, value } => Some(Event::Write { address, mask: u32::MAX, value }),
             Op::MaskWrite { address, value, mask } => Some(Event::Write { address, mask, value }),
-            Op::BlockWrite { address, data } => Some(Event::Block { address, words: data.bytes() }),
+            Op::BlockWrite { address, data } => Some(Event::Block { address, words: data.as_bytes() }),
             Op::Patch { address, argument, .. } => Some(Event::Argument { address, index: argument }),
             _ => None,
         }
@@ -73,7 +73,7 @@ impl<'a> Event<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{cdo, txn};
+    use crate::words::Words;
 
     #[test]
     fn commands_and_operations_write_alike() {
@@ -95,8 +95,8 @@ mod tests {
             Some(Event::Write { address, mask: 6, value: 5 }),
         );
         check(
-            Some(Command::DmaWrite { address: far, data: cdo::Words::new(&words) }),
-            txn::Words::new(&words).map(|data| Op::BlockWrite { address, data }),
+            Some(Command::DmaWrite { address: far, data: Words::new(&words) }),
+            Some(Op::BlockWrite { address, data: Words::new(&words) }),
             Some(Event::Block { address, words: &words }),
         );
         check(Some(Command::Delay { delay_us: 1 }), Some(Op::Noop), None);

@@ -1,10 +1,11 @@
+use crate::words::Words;
 use proptest::prelude::*;
 
 use super::assemble;
 use crate::{
     Error,
     array::{Event, Place, Program},
-    cdo::{Builder, Cdo, Command, Form, Words, dump, tests::cdo_of},
+    cdo::{Builder, Cdo, Command, Form, dump, tests::cdo_of},
 };
 
 fn check(text: &str, words: &[u32]) {

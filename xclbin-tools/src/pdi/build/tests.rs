@@ -1,8 +1,9 @@
+use crate::words::Words;
 use proptest::prelude::*;
 
 use super::{Options, Release, build};
 use crate::{
-    cdo::{Builder, Cdo, Command, Words},
+    cdo::{Builder, Cdo, Command},
     pdi::Pdi,
 };
 
