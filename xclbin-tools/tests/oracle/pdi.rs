@@ -6,7 +6,8 @@
 use std::{fs, path::Path};
 
 use xclbin_tools::{
-    cdo::{Builder, Cdo, Command, Form, Words, assemble},
+    Words,
+    cdo::{Builder, Cdo, Command, Form, assemble},
     pdi::{Options, Pdi, Release, build},
 };
 
