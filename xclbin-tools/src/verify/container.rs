@@ -105,6 +105,9 @@ rules! {
 /// XRT's bound.
 const N_SECTIONS_MAX: u32 = 10_000;
 
+/// The longest mirror that is held against the sections; those of AMD's packages have 60 KB.
+const MIRROR_BYTES_MAX: usize = 1 << 22;
+
 /// Kinds that the NPU's runtime reads, of which it takes the first.
 const READ: [Kind; 7] = [
     Kind::AIE_PARTITION,
@@ -253,6 +256,10 @@ fn check_kinds(entries: &[Entry<'_>], found: &mut Findings) {
 
 fn check_mirror(axlf: &Axlf<'_>, found: &mut Findings) {
     let (Some(text), Some(layout)) = (axlf.mirror(), axlf.layout()) else { return };
+    if text.len() > MIRROR_BYTES_MAX {
+        let bound = format_args!("at most {MIRROR_BYTES_MAX} are read");
+        return found.add(&MIRROR, "mirror", format_args!("{} bytes", text.len()), bound);
+    }
     let parsed = std::str::from_utf8(text).map_err(|error| error.to_string());
     let mirror = match parsed.and_then(|text| Tree::parse(text.trim_end()).map_err(|error| error.to_string())) {
         Ok(mirror) => mirror,

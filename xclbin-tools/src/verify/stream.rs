@@ -79,7 +79,7 @@ rules! {
         asks: "patches of the sixth buffer and later ones add 0x80000000, those of the first five do not",
         effect: "firmware adds the window of host memory to the first five alone: the DMA reads or writes outside \
             of host memory, faults, or moves garbage",
-        mend: "add 0x80000000 to the offset from argument 5 on and nowhere else",
+        mend: "add 0x80000000 from buffer 5 on and nowhere else (xclbin txn patch --fold); for an ELF nowhere (--unfold)",
         source: "Xilinx/mlir-aie:lib/Targets/AIETargetNPU.cpp",
     }
     SYNC: Error "stream-sync" {

@@ -101,3 +101,41 @@ fn streams_are_held_against_a_package_alone() {
     fails(folder.path(), &["verify", "good.bin", "--insts", "good.bin"], 2, "is no package");
     fails(folder.path(), &["verify", "good.bin", "--device", "npu9"], 2, "known are npu1, npu4");
 }
+
+#[test]
+fn what_xclbin_makes_gives_no_finding() {
+    let fixtures = [
+        ("npu1", CDO, include_str!("../fixtures/passthrough.txn.txt")),
+        (
+            "npu4",
+            include_str!("../fixtures/passthrough-npu4.cdo.txt"),
+            include_str!("../fixtures/passthrough-npu4.txn.txt"),
+        ),
+    ];
+    for (device, cdo, stream) in fixtures {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let manifest = format!(
+            r#"{{"version": 1, "device": "{device}", "columns": 1,
+                "pdis": [{{"file": "main.pdi", "kernels": [{{"name": "pass", "arguments": ["in", "out"]}}]}}]}}"#
+        );
+        for (name, text) in [("cdo.txt", cdo), ("txn.txt", stream), ("manifest.json", &*manifest)] {
+            fs::write(folder.join(name), text).unwrap();
+        }
+        done(folder, &["cdo", "asm", "cdo.txt", "-o", "main.cdo"]);
+        done(folder, &["pdi", "pack", "main.cdo", "-o", "main.pdi"]);
+        done(folder, &["txn", "asm", "txn.txt", "-o", "insts.bin"]);
+        done(folder, &["build", "--manifest", "manifest.json", "-o", "main.xclbin"]);
+        done(folder, &["elf", "build", "--stream", "insts.bin", "-o", "insts.elf"]);
+        let verify = ["verify", "--deny-warnings", "--device", device];
+        let package = done(folder, &[&verify[..], &["main.xclbin", "--insts", "insts.bin"]].concat());
+        assert_eq!(String::from_utf8(package).unwrap(), "main.xclbin: nothing found\n");
+        let parts = done(folder, &[&verify[..], &["main.cdo", "main.pdi", "insts.bin", "insts.elf"]].concat());
+        assert!(String::from_utf8(parts).unwrap().ends_with("4 files: nothing found\n"));
+        // For the other device the stream is of another array.
+        let other = if device == "npu1" { "npu4" } else { "npu1" };
+        let run = run(folder, &["verify", "--device", other, "insts.bin"]);
+        assert_eq!(run.code, 1);
+        assert!(String::from_utf8(run.out).unwrap().contains("stream-generation"));
+    }
+}
