@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::ArgGroup;
 use xclbin_tools::{
     axlf::{Axlf, Uuid},
     package::{Inputs, kernels_from_json, manifest},
@@ -18,16 +19,16 @@ use super::{
 
 /// Build a package from a compiler's JSON files, or from a manifest written by hand
 ///
-/// mlir-aie's compiler writes three files: `kernels_*.json`, `mem_topology*.json` and `partition_*.json`, which
-/// names the PDI:
+/// mlir-aie's compiler writes three files for a device `main`, of which the last names the PDI:
 ///
-///     xclbin build --kernels kernels_main.json --mem-topology mem_topology.json
+///     xclbin build --kernels kernels_main.json --mem-topology memTopology_main.json
 ///         --partition partition_main.json -o final.xclbin
 ///
 /// With --input, kernels and PDIs are added to those of a package; ids of PDIs that are taken are given anew.
 /// The same input, --uuid and SOURCE_DATE_EPOCH give the same bytes.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, after_long_help = MANIFEST)]
+#[command(group(ArgGroup::new("from").required(true).multiple(true).args(FROM)))]
 pub(crate) struct Options {
     /// Kernels, as for `xclbinutil --add-kernel`; may be given several times
     #[arg(long, value_name = "JSON", conflicts_with = "manifest")]
@@ -39,7 +40,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "JSON", conflicts_with = "manifest")]
     partition: Option<PathBuf>,
     /// All of these in one file written by hand, as shown below
-    #[arg(long, value_name = "JSON", required_unless_present_any = ["kernels", "partition", "mem_topology", "section"])]
+    #[arg(long, value_name = "JSON")]
     manifest: Option<PathBuf>,
     /// A section from a file; FORMAT is RAW or JSON; may be given several times
     #[arg(long, value_name = "KIND:FORMAT:FILE", value_parser = SectionFile::parse)]
@@ -57,6 +58,9 @@ pub(crate) struct Options {
     #[arg(long, value_parser = parse_uuid)]
     uuid: Option<Uuid>,
 }
+
+/// Options of which one at least says what goes into the package.
+const FROM: [&str; 5] = ["kernels", "mem_topology", "partition", "manifest", "section"];
 
 const MANIFEST: &str = "\
 A manifest:
@@ -85,7 +89,10 @@ buffers are added. Ids that are not given are the lowest free ones.";
 /// Files that cannot be read or written, and what [`Inputs::add_to`] refuses.
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut inputs = match &options.manifest {
-        Some(path) => manifest::read(&sections::json(path)?, |file| sections::image(path, file))?,
+        Some(path) => {
+            let read = manifest::read(&sections::json(path)?, |file| sections::image(path, file));
+            read.map_err(|error| about(path, error))?
+        }
         None => from_json(options)?,
     };
     for file in &options.section {
@@ -124,13 +131,19 @@ fn from_json(options: &Options) -> anyhow::Result<Inputs<'static>> {
     }
     if let Some(path) = &options.partition {
         let json: Tree = sections::json(path)?;
-        inputs.partition = Some(AiePartition::from_json(&json, "", |file| sections::image(path, file))?);
+        let partition = AiePartition::from_json(&json, "", |file| sections::image(path, file));
+        inputs.partition = Some(partition.map_err(|error| about(path, error))?);
         inputs.partition_name = sections::name(path);
     }
     for path in &options.kernels {
         inputs.kernels.extend(within(path, kernels_from_json(&sections::json(path)?))?);
     }
     Ok(inputs)
+}
+
+/// The library's errors under the file's name; one about another file has that one's.
+fn about(path: &Path, error: anyhow::Error) -> anyhow::Error {
+    if error.is::<xclbin_tools::Error>() { error.context(path.display().to_string()) } else { error }
 }
 
 fn within<T>(path: &Path, result: xclbin_tools::Result<T>) -> anyhow::Result<T> {

@@ -72,7 +72,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     match &options.action {
         Action::Asm(options) => {
             let text = files::read_text(&options.text)?;
-            files::write(&options.output, &cdo::assemble(&text)?, options.force)?;
+            let made = files::about(&options.text, cdo::assemble(&text))?;
+            files::write(&options.output, &made, options.force)?;
         }
         Action::Dump(options) => dump(options)?,
     }
@@ -88,18 +89,19 @@ fn dump(options: &Dump) -> anyhow::Result<()> {
     let text = if is_xclbin {
         dump_xclbin(&bytes, options)?
     } else if bytes.starts_with(&MAGIC) {
-        cdo::dump(&Pdi::parse(&bytes)?.cdo(options.partition)?)
+        files::about(&options.file, text_of(&bytes, options.partition))?
     } else {
-        cdo::dump(&Cdo::parse(&bytes)?)
+        cdo::dump(&files::about(&options.file, Cdo::parse(&bytes))?)
     };
     files::write(&options.output, text.as_bytes(), options.force)
 }
 
 fn dump_xclbin(bytes: &[u8], options: &Dump) -> anyhow::Result<String> {
-    let axlf = Axlf::parse(bytes)?;
+    let axlf = files::about(&options.file, Axlf::parse(bytes))?;
     let section = axlf.section(Kind::AIE_PARTITION);
     let section = section.ok_or_else(|| input("the XCLBIN has no AIE_PARTITION section, which holds PDIs"))?;
-    let partition = AiePartition::parse(&section.bytes).map_err(|error| error.within("AIE_PARTITION"))?;
+    let partition = AiePartition::parse(&section.bytes).map_err(|error| error.within("AIE_PARTITION"));
+    let partition = files::about(&options.file, partition)?;
     let n_pdis = partition.pdis.len();
     let index = match options.pdi {
         None if n_pdis > 1 => {
@@ -109,6 +111,11 @@ fn dump_xclbin(bytes: &[u8], options: &Dump) -> anyhow::Result<String> {
     };
     let pdi = partition.pdis.get(index);
     let pdi = pdi.ok_or_else(|| usage(format!("there is no PDI {index}: the XCLBIN has {n_pdis}, from 0")))?;
-    let text = Pdi::parse(&pdi.image).and_then(|pdi| Ok(cdo::dump(&pdi.cdo(options.partition)?)));
-    Ok(text.map_err(|error| error.within(format!("PDI {index}")))?)
+    let text = text_of(&pdi.image, options.partition).map_err(|error| error.within(format!("PDI {index}")));
+    files::about(&options.file, text)
+}
+
+/// The CDO of a partition of a PDI.
+fn text_of(pdi: &[u8], partition: usize) -> xclbin_tools::Result<String> {
+    Ok(cdo::dump(&Pdi::parse(pdi)?.cdo(partition)?))
 }

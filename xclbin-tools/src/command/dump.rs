@@ -40,7 +40,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let bytes = files::read(&options.input)?;
-    let axlf = Axlf::parse(&bytes)?;
+    let axlf = files::about(&options.input, Axlf::parse(&bytes))?;
     let kinds = options.sections.iter().map(|name| kind_in(&axlf, name)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut dump = Map::from_iter([("version".to_owned(), output::JSON_VERSION.into())]);
     let mut outcome = Outcome::Done;
@@ -90,14 +90,14 @@ pub(super) fn content(section: &Section<'_>) -> Result<(String, Value)> {
 /// Of a section without JSON.
 fn summary(section: &Section<'_>) -> Value {
     let first: String = section.bytes.iter().take(SHOWN_BYTES).map(|byte| format!("{byte:02x}")).collect();
-    json!({"name": section.name.text(), "size": section.bytes.len(), "first_bytes": first})
+    json!({"name": section.name.text(), "size_bytes": section.bytes.len(), "first_bytes": first})
 }
 
 pub(super) fn kernels(metadata: &EmbeddedMetadata) -> Value {
     let argument = |argument: &Argument| {
         json!({
             "name": argument.name, "id": argument.id, "address_qualifier": argument.qualifier,
-            "size": argument.size_bytes, "offset": argument.offset, "type": argument.kind,
+            "size_bytes": argument.size_bytes, "offset": argument.offset, "type": argument.kind,
         })
     };
     let kernel = |kernel: &Kernel| {

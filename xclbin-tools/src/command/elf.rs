@@ -73,7 +73,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         }
         Action::Dump(dump) => {
             let bytes = files::read(&dump.input)?;
-            let elf = Elf::parse(&bytes)?;
+            let elf = files::about(&dump.input, Elf::parse(&bytes))?;
             if dump.json {
                 output::print_json(&to_json(&elf)?)?;
             } else {
@@ -95,7 +95,7 @@ fn from_stream(build: &Build) -> anyhow::Result<Vec<u8>> {
 }
 
 fn from_config(path: &Path) -> anyhow::Result<Vec<u8>> {
-    let config = Config::parse(&files::read_text(path)?)?;
+    let config = files::about(path, Config::parse(&files::read_text(path)?))?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut unreadable = None;
     let built = elf::full(&config, &mut |name| {

@@ -54,7 +54,7 @@ struct Part {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let bytes = files::read(&options.input)?;
-    let axlf = Axlf::parse(&bytes)?;
+    let axlf = files::about(&options.input, Axlf::parse(&bytes))?;
     let mut written = Vec::new();
     if let Some(folder) = &options.directory {
         let parts = all(&axlf);
@@ -83,7 +83,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
 
 fn report(written: &[(PathBuf, usize)], as_json: bool) -> anyhow::Result<()> {
     if as_json {
-        let file = |(path, size): &(PathBuf, usize)| json!({"path": path.to_string_lossy(), "size": size});
+        let file = |(path, size): &(PathBuf, usize)| json!({"path": path.to_string_lossy(), "size_bytes": size});
         let list: Vec<_> = written.iter().map(file).collect();
         return output::print_json(&json!({"version": output::JSON_VERSION, "files": list}));
     }

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use anyhow::Context;
+
 use super::exit::{input, usage};
 
 /// The longest file that is read: a package of all images that the format's 16-bit counts allow stays below.
@@ -40,6 +42,14 @@ pub(crate) fn read_text(path: &Path) -> anyhow::Result<String> {
         let at = error.utf8_error().valid_up_to();
         input(format!("{}, byte {at}: not UTF-8: a text is expected", path.display()))
     })
+}
+
+/// What the library made of a file, an error of it under the file's name.
+///
+/// # Errors
+/// The library's.
+pub(crate) fn about<T>(path: &Path, made: xclbin_tools::Result<T>) -> anyhow::Result<T> {
+    made.with_context(|| path.display().to_string())
 }
 
 /// Makes a file whole or leaves what is there: a new one beside it takes its name at the end. `-` is standard

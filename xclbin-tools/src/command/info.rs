@@ -33,7 +33,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let bytes = files::read(&options.input)?;
-    let axlf = Axlf::parse(&bytes)?;
+    let axlf = files::about(&options.input, Axlf::parse(&bytes))?;
     let contents = Contents::of(&axlf);
     if options.json {
         output::print_json(&to_json(&axlf, &contents, bytes.len()))?;
@@ -116,12 +116,12 @@ pub(super) fn header(axlf: &Axlf<'_>) -> Value {
 
 fn to_json(axlf: &Axlf<'_>, contents: &Contents<'_>, file_bytes: usize) -> Value {
     let mut info = json!({"version": output::JSON_VERSION, "header": header(axlf)});
-    info["header"]["length"] = json!(axlf.layout().map(|layout| layout.length));
-    info["header"]["file_size"] = file_bytes.into();
+    info["header"]["length_bytes"] = json!(axlf.layout().map(|layout| layout.length));
+    info["header"]["file_bytes"] = file_bytes.into();
     let places = axlf.layout().map(|layout| &layout.places[..]).unwrap_or_default();
     let section = |(section, place): (&Section<'_>, &Place)| {
         json!({"kind": section.kind.to_string(), "number": section.kind.0, "name": section.name.text(),
-            "offset": place.offset, "size": place.size})
+            "offset": place.offset, "size_bytes": place.size})
     };
     info["sections"] = axlf.sections().iter().zip(places).map(section).collect();
     if let Some(metadata) = &contents.metadata {
@@ -157,7 +157,7 @@ pub(super) fn partition(partition: &AiePartition<'_>) -> Value {
             "dpu_kernel_ids": group.kernel_ids, "pre_cdo_groups": group.pre_cdo_groups})
     };
     let pdi = |pdi: &Pdi<'_>| {
-        json!({"uuid": pdi.uuid.to_string(), "size": pdi.image.len(),
+        json!({"uuid": pdi.uuid.to_string(), "size_bytes": pdi.image.len(),
             "cdo_groups": pdi.groups.iter().map(group).collect::<Vec<_>>()})
     };
     json!({

@@ -117,7 +117,7 @@ fn pack(options: &Pack) -> anyhow::Result<()> {
 
 fn unpack(options: &Unpack) -> anyhow::Result<()> {
     let bytes = files::read(&options.file)?;
-    let pdi = Pdi::parse(&bytes)?;
+    let pdi = files::about(&options.file, Pdi::parse(&bytes))?;
     if let Some(path) = &options.output {
         let [partition] = pdi.partitions.as_slice() else {
             let n = pdi.partitions.len();

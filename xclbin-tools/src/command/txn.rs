@@ -1,6 +1,6 @@
 //! `xclbin txn`: instruction streams as text, and changed.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use xclbin_tools::{
@@ -9,7 +9,7 @@ use xclbin_tools::{
 };
 
 use super::{
-    exit::{Outcome, usage},
+    exit::{Outcome, input, usage},
     files, output,
 };
 
@@ -76,7 +76,7 @@ struct Asm {
 ///
 /// What is asked for must occur in the stream. Changes are made in the order in which they are listed here.
 /// An ADDRESS is `tile(COLUMN,ROW)+OFFSET` or 32 bits as a number; INDEX is the place of an operation, from 0, and
-/// only needed where several operations have the register. ARGUMENTs count from bo0, the kernel's argument 3.
+/// only needed where several operations have the register. An ARGUMENT counts from bo0, the kernel's argument 3.
 #[derive(clap::Args)]
 struct Patch {
     /// The stream; `-` is standard input
@@ -127,13 +127,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     match &options.action {
         Action::Dump(dump) => {
             let bytes = files::read(&dump.input)?;
-            let stream = parse(&bytes)?;
+            let stream = parse(&dump.input, &bytes)?;
             let json = || json!({ "version": output::JSON_VERSION, "stream": stream.to_json() });
             let text = if dump.json { format!("{:#}\n", json()) } else { stream.to_text() };
             files::write(&dump.output, text.as_bytes(), dump.force)?;
         }
         Action::Asm(asm) => {
-            let bytes = txn::assemble(&files::read_text(&asm.input)?)?;
+            let bytes = files::about(&asm.input, txn::assemble(&files::read_text(&asm.input)?))?;
             files::write(&asm.output, &bytes, asm.force)?;
         }
         Action::Patch(patch) => {
@@ -143,7 +143,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
                 return Err(usage("no change is asked for: `xclbin txn patch --help` lists them"));
             }
             for edit in edits {
-                bytes = parse(&bytes)?.edited(&edit)?;
+                bytes = files::about(&patch.input, parse(&patch.input, &bytes)?.edited(&edit))?;
             }
             files::write(&patch.output, &bytes, patch.force)?;
         }
@@ -151,11 +151,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn parse(bytes: &[u8]) -> anyhow::Result<Stream<'_>> {
+fn parse<'b>(path: &Path, bytes: &'b [u8]) -> anyhow::Result<Stream<'b>> {
     if bytes.starts_with(b"\x7fELF") {
-        return Err(super::exit::input("this is an ELF file, not an instruction stream: see `xclbin elf dump`"));
+        let name = path.display();
+        return Err(input(format!("{name} is an ELF file, not an instruction stream: see `xclbin elf dump`")));
     }
-    Ok(Stream::parse(bytes)?)
+    files::about(path, Stream::parse(bytes))
 }
 
 fn edits(patch: &Patch) -> Vec<Edit> {
