@@ -1,12 +1,5 @@
-//! The container (XCLBIN, `axlf`): header, table of sections, their bytes, and the JSON mirror behind them.
-//!
-//! ```text
-//!   0  header, 456 bytes ([`Header`])
-//! 456  table, 40 bytes per section: u32 kind, name[16], 4 bytes, u64 offset, u64 size
-//!   .  sections, each from a multiple of 8, zeros between
-//!   .  XCLBIN_MIRROR_DATA_START, header and sections as one line of JSON, XCLBIN_MIRROR_DATA_END
-//!   .  signature, if any
-//! ```
+//! The container (XCLBIN, `axlf`): header, table of sections, their bytes, and the JSON mirror behind them. Drawn in
+//! `docs/src/formats/xclbin.md`.
 //!
 //! A container that was read and not touched is written as it was, byte by byte, whatever order, gaps and
 //! trailing bytes it has. Any change lays it out anew as `xclbinutil` 2.25 does: the mirror is made again, and a

@@ -1,14 +1,5 @@
-//! Configuration data objects (CDO), version 2: the commands inside a PDI.
-//!
-//! A header of five words, then commands. All words are little-endian.
-//!
-//! | word | header | | command |
-//! |---|---|---|---|
-//! | 0 | words that follow in the header: 4 | | bits 0-15 id, 16-23 payload words, 24-31 zero |
-//! | 1 | `"CDO\0"` | | if bits 16-23 are 255: payload words |
-//! | 2 | version: 0x200 | | payload |
-//! | 3 | words of commands | | |
-//! | 4 | checksum: inverted sum of words 0-3 | | |
+//! Configuration data objects (CDO), version 2: the commands inside a PDI. A header of five words, then commands. Drawn
+//! in `docs/src/formats/pdi-cdo.md`.
 //!
 //! Behind the commands may stand more bytes: a PDI pads its partitions to 16 bytes.
 //!

@@ -1,14 +1,6 @@
-//! ELF files as aiebu writes them: an instruction stream, and PDIs, with places that the runtime patches.
-//!
-//! | kind | ABI version | holds |
-//! |---|---|---|
-//! | partial | 2 (1 in older files) | `.ctrltext`, the stream of one kernel; goes with an XCLBIN |
-//! | full | 0x21 (0x10 in older files) | `.pdi.N`, and `.ctrltext.I` with `.group.I` for each instance of a kernel |
-//!
-//! Both are 32-bit little-endian executables of machine 1 (`EM_M32`) and operating system ABI 0x45. Where the file has
-//! patches, `.dynsym` names what is patched in (an argument's number, `control-packet`, `.pdi.N`,
-//! `scratch-pad-ctrl`) and `.rela.dyn` says where and how ([`Schema`]). `.note.xrt.UID` has the MD5 of all code and
-//! data, `.note.xrt.configuration` of a full file the number of columns.
+//! ELF files as aiebu writes them: an instruction stream, and PDIs, with places that the runtime patches. A partial file
+//! has the stream of one kernel and goes with an XCLBIN, a full one has everything. Drawn in
+//! `docs/src/formats/aiebu-elf.md`.
 //!
 //! Sources: `Xilinx/aiebu:src/cpp/aiebu/src/elf/{elfwriter.cpp,aie2/aie2_blob_elfwriter.h}` and
 //! `src/common/symbol.h`; the layout of the file itself is ELFIO's (<https://github.com/serge1/ELFIO>).

@@ -1,18 +1,9 @@
 //! Programmable device images (PDI): what configures the array. An NPU's has one image of one partition, a CDO.
+//! Drawn in `docs/src/formats/pdi-cdo.md`.
 //!
-//! | byte | holds |
-//! |---|---|
-//! | 0 | [`MAGIC`] |
-//! | 0x10 | image header table: 32 words |
-//! | word offset in the table | image headers: 16 words each |
-//! | word offset in the table | partition headers: 32 words each |
-//! | word offset in its header | data of a partition |
-//!
-//! All words are little-endian, all word offsets count from byte 0. The last word of each header is the inverted
-//! sum of those before it. [`Pdi::parse`] takes wrong ones; [`Pdi::checksums`] shows them.
-//!
-//! A boot image of a whole Versal device starts with the same bytes and has a boot header in place of the table;
-//! it is none of an NPU's and is refused.
+//! The last word of each header is the inverted sum of those before it. [`Pdi::parse`] takes wrong ones;
+//! [`Pdi::checksums`] shows them. A boot image of a whole Versal device starts with the same bytes and has a boot header
+//! in place of the table; it is none of an NPU's and is refused.
 //!
 //! Source: `Xilinx/bootgen:imageheadertable-versal.h` and `partitionheadertable-versal.h`.
 

@@ -1,19 +1,14 @@
-//! Instruction streams (`insts.bin`): the operations that the NPU's firmware carries out for one launch.
-//!
-//! ```text
-//! header, 16 bytes                        operations, one after another, each a multiple of 4 bytes
-//! 0 major  1 minor  2 generation  3 rows
-//! 4 columns  5 memory tile rows  6 padding
-//! 8 number of operations  12 size in bytes, this header included
-//! ```
+//! Instruction streams (`insts.bin`): the operations that the NPU's firmware carries out for one launch. Drawn in
+//! `docs/src/formats/instruction-stream.md`.
 //!
 //! Two layouts of operations exist: version 0.1 (mlir-aie, and aie-rt's plain export) and version 1.0 (aie-rt's
 //! "optimized" export, without sizes where the kind fixes them). Sources: `Xilinx/mlir-aie:include/aie/Runtime/
 //! TxnEncoding.h` (0.1), `Xilinx/aie-rt:driver/src/core/xaie_txn.h` (both; all kinds).
 //!
-//! Writers leave what they like in padding: aie-rt parts of the address and whatever was in memory, mlir-aie zeros. [`Reserved`] keeps it, so that a stream is written back byte for byte.
+//! Writers leave what they like in padding: aie-rt parts of the address and whatever was in memory, mlir-aie zeros.
+//! [`Reserved`] keeps it, so that a stream is written back byte for byte.
 //!
-//! **Arguments.** A [`Op::Patch`] counts buffers from 0: `bo0` is argument 0 of the stream and argument 3 of the
+//! A [`Op::Patch`] counts buffers from 0: `bo0` is argument 0 of the stream and argument 3 of the
 //! kernel, after opcode, instruction buffer and its size (`Xilinx/aiebu:src/cpp/aiebu/src/preprocessor/aie2/
 //! aie2_blob_preprocessor_input.h`, `ARG_OFFSET`). [`KERNEL_ARGUMENTS_BEFORE`] is that 3.
 

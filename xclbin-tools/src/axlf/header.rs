@@ -1,13 +1,6 @@
-//! The fixed part in front: 456 bytes, of which section count and file length follow from the rest
+//! The fixed part in front: 456 bytes, of which section count and file length follow from the rest. Drawn in
+//! `docs/src/formats/xclbin.md`
 //! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct axlf`).
-//!
-//! ```text
-//!   0  magic "xclbin2\0"          304  u64 length of the file         336  platform's uuid[16]
-//!   8  i32 signature's length     312  u64 time of creation           352  platform's name[64]
-//!  12  28 bytes of 0xff           320  u64 time of the feature ROM    416  uuid[16]
-//!  40  key block[256]             328  u16 patch, u8 major, u8 minor  432  debug file's name[16]
-//! 296  u64 unique id              332  u16 mode, u16 action mask      448  u32 sections, 4 bytes
-//! ```
 
 use super::Uuid;
 use crate::{

@@ -1,4 +1,5 @@
-//! A package described by hand: a JSON file of ours, for who has a PDI and no compiler's JSON.
+//! A package described by hand: a JSON file of ours, for who has a PDI and no compiler's JSON. Its keys:
+//! `docs/src/xclbin.md`.
 //!
 //! ```json
 //! {
@@ -14,29 +15,6 @@
 //!   ]
 //! }
 //! ```
-//!
-//! | where | key | meaning | without it |
-//! |---|---|---|---|
-//! | package | `version` | 1 | an error |
-//! | | `device` | `npu1` or `npu4`, or another name that [`Device::by_name`] knows | an error |
-//! | | `columns` | columns that the PDIs configure | an error |
-//! | | `start_columns` | where the partition may begin | where the device's driver starts that width |
-//! | | `operations_per_cycle` | what the driver divides its clock by | 2048 |
-//! | | `memory` | memories for arguments | HOST and SRAM as of mlir-aie |
-//! | | `pdis` | images, one at least | an error |
-//! | memory | `name`, `size_kib`, `address` | | an error; the address is 0x4000000 |
-//! | PDI | `file` | the image, from the manifest's folder | an error |
-//! | | `id` | not given twice | the lowest free one from 1 |
-//! | | `uuid` | | zeros and the id |
-//! | | `type` | `PRIMARY`, `LITE` or `PRE_POST` | `PRIMARY` |
-//! | | `kernels` | what runs on it, one at least | an error |
-//! | kernel | `name` | not given twice | an error |
-//! | | `instance` | a program opens `NAME:INSTANCE` or `NAME` | the kernel's name |
-//! | | `id` | up to 0xfff, not given twice | the lowest free one from 0x901 |
-//! | | `arguments` | buffers: a name, or an object | five: `bo0` to `bo4` |
-//! | argument | `name` | | an error |
-//! | | `type` | a C type | `void*` |
-//! | | `memory` | of a pointer: a memory's name | `HOST` |
 //!
 //! Each kernel begins with the arguments `opcode`, `instr` and `ninstr`, which every launch passes. Where fewer
 //! than five of others are given, unused buffers follow, because command lists need five. Unknown keys are errors.
@@ -389,7 +367,7 @@ mod tests {
         };
         check("\"version\": 1", "\"version\": 2", "/version: 2: version 1");
         check("\"version\": 1,", "", "no \"version\"");
-        check("\"columns\"", "\"colums\": 1, \"columns\"", "unknown key \"colums\"");
+        check("\"columns\"", "\"width\": 1, \"columns\"", "unknown key \"width\"");
         check("\"columns\"", "\"columns\": 1, \"columns\"", "key \"columns\": it is there twice");
         check("npu4", "npu3", "/device: \"npu3\": npu1 or npu4");
         check("\"columns\": 2", "\"columns\": 9", "/columns: 9: npu4 has 8 columns");

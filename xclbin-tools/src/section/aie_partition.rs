@@ -1,15 +1,6 @@
-//! AIE_PARTITION: how many columns the kernels need, where they may start, and the PDIs that configure them
-//! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct aie_partition`):
-//!
-//! ```text
-//! 184 bytes: u8 schema, 3 bytes, u32 name, u32 operations per cycle, 4 bytes,
-//!            u64 inference fingerprint, u64 pre-/postprocessing fingerprint,
-//!            u16 column width, 6 bytes, list of u16 start columns, 72 bytes, list of PDIs, u32 commit, 52 bytes
-//! PDI, 96 bytes:   uuid[16], list of image bytes, list of groups, 64 bytes
-//! group, 96 bytes: u32 name, u8 type, 3 bytes, u64 PDI id, list of u64 kernel ids, list of u64 ids of groups
-//!                  before it, 64 bytes
-//! list: u32 count, u32 offset; name: u32 offset of a text with NUL. Offsets count from the section's start.
-//! ```
+//! AIE_PARTITION: how many columns the kernels need, where they may start, and the PDIs that configure them. Drawn in
+//! `docs/src/formats/xclbin.md`
+//! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct aie_partition`).
 
 mod json;
 mod read;
@@ -45,7 +36,7 @@ pub struct AiePartition<'a> {
 /// One image and the kernels that run on it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pdi<'a> {
-    /// Of the compiler's choice; mlir-aie's are zero.
+    /// Of the compiler's choice.
     pub uuid: Uuid,
     /// The image itself: see [`crate::pdi`].
     pub image: Cow<'a, [u8]>,

@@ -1,9 +1,6 @@
-//! CONNECTIVITY and GROUP_CONNECTIVITY: which argument of which kernel may stand in which memory. One layout
-//! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct connectivity`):
-//!
-//! ```text
-//! i32 count; per connection 12 bytes: i32 argument, i32 index into IP_LAYOUT, i32 index of the memory
-//! ```
+//! CONNECTIVITY and GROUP_CONNECTIVITY: which argument of which kernel may stand in which memory. One layout, drawn in
+//! `docs/src/formats/xclbin.md`
+//! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct connectivity`).
 
 use super::{
     json::{At, Tree},

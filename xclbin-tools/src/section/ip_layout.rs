@@ -1,13 +1,6 @@
 //! IP_LAYOUT: the compute units. For an NPU one entry per kernel instance, of type PS kernel, whose kernel id
-//! leads to the PDI that holds it (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`,
-//! `struct ip_layout`):
-//!
-//! ```text
-//! i32 count, 4 bytes; per unit 80 bytes: u32 type, u32 properties, u64 base address (all ones: none), name[64]
-//! properties of a PS kernel: subtype bits 0-1, functional bits 4-5, kernel id bits 16-27
-//! properties of a kernel:    interrupt enable bit 0, interrupt bits 1-7, control protocol bits 8-15
-//! properties of a memory:    index bits 0-15, pseudo channel bits 16-23
-//! ```
+//! leads to the PDI that holds it. Drawn in `docs/src/formats/xclbin.md`
+//! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct ip_layout`).
 
 use super::{
     Name,

@@ -1,9 +1,6 @@
-//! MEM_TOPOLOGY and GROUP_TOPOLOGY: the memories that buffers may stand in. Both have one layout
-//! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct mem_topology`):
-//!
-//! ```text
-//! i32 count, 4 bytes; per memory 40 bytes: u8 type, u8 used, 6 bytes, u64 size in KiB, u64 base address, tag[16]
-//! ```
+//! MEM_TOPOLOGY and GROUP_TOPOLOGY: the memories that buffers may stand in. Both have one layout, drawn in
+//! `docs/src/formats/xclbin.md`
+//! (`Xilinx/XRT:src/runtime_src/core/include/xrt/detail/xclbin.h`, `struct mem_topology`).
 
 use super::{
     Name,
