@@ -1,7 +1,7 @@
 //! The command `xclbin`: reads, builds, checks and changes NPU packages.
 //!
 //! Standard output carries a command's result alone; notes and errors go to standard error. Errors become exit
-//! codes in one place ([`command::exit`]). Files are written whole or not at all ([`command::files`]).
+//! codes in one place (`command::exit`). Files are written whole or not at all (`command::files`).
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,4 +1,4 @@
-//! The text of [`super::dump`] as bytes. The grammar stands there.
+//! The text of [`mod@super::dump`] as bytes. The grammar stands there.
 
 use super::{
     VERSION_END, VERSION_MIN,

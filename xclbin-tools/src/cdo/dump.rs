@@ -1,4 +1,4 @@
-//! A CDO as text, which [`super::assemble`] turns back into the same bytes.
+//! A CDO as text, which [`fn@super::assemble`] turns back into the same bytes.
 //!
 //! ```text
 //! ; a comment ends with its line
