@@ -62,7 +62,7 @@ enum What {
     },
     /// Exit status of a strict hybrid run on a machine without an NPU
     StrictExit,
-    /// Failed tests among those of a package whose name contains FILTER
+    /// Failed tests among those of a package whose name contains FILTER, or that are in the test executable FILTER
     Tests {
         package: String,
         #[arg(default_value = "")]

@@ -91,7 +91,8 @@ pub(crate) fn run_only(name: &str) -> Result<ExitCode> {
     run(&Options { only: vec![name.to_owned()], skip: Vec::new(), list: false, fuzz_seconds: 20 })
 }
 
-/// Builds the workspace's tests and runs those of one package whose names contain `filter`.
+/// Builds the workspace's tests and runs those of one package whose names contain `filter`; if it is the name of
+/// one of the package's test executables, all tests of that one.
 ///
 /// # Errors
 /// If they do not build, or a test executable dies.
@@ -103,6 +104,10 @@ pub(crate) fn run_package(
 ) -> Result<Ran> {
     let mut binaries = build::build()?;
     binaries.retain(|binary| binary.package == package);
+    if !filter.is_empty() && binaries.iter().any(|binary| binary.target == filter) {
+        binaries.retain(|binary| binary.target == filter);
+        return run_binaries(&binaries, "", runner, environment);
+    }
     run_binaries(&binaries, filter, runner, environment)
 }
 

@@ -1,3 +1,5 @@
+//! Streams changed: what each edit does, and what it refuses.
+
 use super::*;
 
 const BEFORE: &str = "\

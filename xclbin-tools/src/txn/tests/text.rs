@@ -1,3 +1,5 @@
+//! Streams as text, and back.
+
 use super::*;
 use crate::words::Words;
 
