@@ -21,7 +21,7 @@ pub(crate) fn check(data: &[u8]) {
     if let Ok(split) = Split::of(&package) {
         // More parts take longer and are no other case.
         for part in split.packages().take(4).flatten() {
-            let _ = (part.to_bytes(), Merge::default().run(&[package.clone(), part.clone()]));
+            let _ = (part.to_bytes(), Merge::default().run(&[("whole", package.clone()), ("part", part.clone())]));
         }
     }
     let mut anew = package.clone();

@@ -22,7 +22,7 @@ pub enum Error {
         bound: String,
     },
     /// A text (assembler form) that contradicts its grammar.
-    #[error("line {line}, column {column}: {found:?}: {expected}")]
+    #[error("line {line}, column {column}: {found:?}: {reason}")]
     Text {
         /// Counted from 1.
         line: usize,
@@ -30,8 +30,8 @@ pub enum Error {
         column: usize,
         /// What stands there.
         found: String,
-        /// What may stand there.
-        expected: String,
+        /// Why it may not, or what may.
+        reason: String,
     },
     /// A value in JSON or XML that makes no sense.
     #[error("{path}: {value}: {bound}")]

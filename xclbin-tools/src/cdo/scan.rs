@@ -65,8 +65,8 @@ impl Token {
     }
 
     /// An error here.
-    pub(super) fn error(&self, expected: impl Into<String>) -> Error {
-        Error::Text { line: self.line, column: self.column, found: self.text.clone(), expected: expected.into() }
+    pub(super) fn error(&self, reason: impl Into<String>) -> Error {
+        Error::Text { line: self.line, column: self.column, found: self.text.clone(), reason: reason.into() }
     }
 
     /// A piece of this token, for its own errors.

@@ -60,6 +60,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         .zip(&bytes)
         .map(|(path, bytes)| Axlf::parse(bytes).map_err(|error| input(format!("{}: {error}", path.display()))));
     let packages = parsed.collect::<anyhow::Result<Vec<_>>>()?;
+    let names: Vec<String> = options.files.iter().map(|path| path.display().to_string()).collect();
+    let packages: Vec<(&str, Axlf<'_>)> = names.iter().map(String::as_str).zip(packages).collect();
     let merge = Merge { keeps_ids: options.keep_ids, shares_images: options.share_images };
     let (mut merged, renumbered) = merge.run(&packages)?;
     let stamp = stamp(options.uuid)?;

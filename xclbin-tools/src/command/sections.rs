@@ -89,10 +89,13 @@ pub(crate) fn split_index(text: &str) -> Option<(&str, &str)> {
 /// A file that cannot be read, a format that the kind does not take, what contradicts the kind.
 pub(crate) fn read(from: &SectionFile) -> anyhow::Result<Section<'static>> {
     let (kind, path) = (from.kind()?, from.file.as_path());
-    let refused = || usage(format!("{kind} is not made from {:?}: `xclbin dump` shows what it holds", from.format));
     if !kind.takes().contains(&from.format) {
-        return Err(refused());
+        let name_of = |format: &Format| format!("{format:?}").to_uppercase();
+        let formats: Vec<String> = kind.takes().iter().map(name_of).collect();
+        let formats = if formats.is_empty() { "no format".to_owned() } else { formats.join(" and ") };
+        return Err(usage(format!("{kind} is given as {formats}, not as {}", name_of(&from.format))));
     }
+    let refused = || usage(format!("{kind} is of no NPU package and not made from JSON here: use XRT's xclbinutil"));
     let bytes = match from.format {
         Format::Raw => files::read(path)?,
         _ if kind == Kind::AIE_PARTITION => {

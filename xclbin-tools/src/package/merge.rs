@@ -40,21 +40,21 @@ pub struct Renumbered {
 }
 
 impl Merge {
-    /// Merges packages; header and other sections are those of the first.
+    /// Merges packages, each with the name that errors have for it; header and other sections are those of the first.
     ///
     /// # Errors
     /// Fewer than two packages; columns or memories that differ; kernels' names that are taken; ids that are
     /// taken and to be kept, above 12 bits, or for which none is free; sections that cannot be read.
-    pub fn run<'a>(self, packages: &[Axlf<'a>]) -> Result<(Axlf<'a>, Vec<Renumbered>)> {
+    pub fn run<'a>(self, packages: &[(&str, Axlf<'a>)]) -> Result<(Axlf<'a>, Vec<Renumbered>)> {
         let [first, second, rest @ ..] = packages else {
             return Err(Error::refused("packages", packages.len(), "two or more can be merged"));
         };
-        let place = |package: usize| move |error: Error| error.within(format!("package {package}"));
-        let mut merged = Parts::of(first).map_err(place(0))?;
+        let (name, first) = first;
+        let mut merged = Parts::of(first).map_err(|error| error.within(*name))?;
         let mut renumbered = Vec::new();
-        for (package, index) in std::iter::once(second).chain(rest).zip(1..) {
-            let mut added = Parts::of(package).map_err(place(index))?;
-            self.add(&mut merged, &mut added, index, &mut renumbered).map_err(place(index))?;
+        for ((name, package), index) in std::iter::once(second).chain(rest).zip(1..) {
+            let mut added = Parts::of(package).map_err(|error| error.within(*name))?;
+            self.add(&mut merged, &mut added, index, &mut renumbered).map_err(|error| error.within(*name))?;
         }
         let mut package = first.clone();
         merged.put(&mut package)?;

@@ -51,7 +51,9 @@ fn launches(bytes: &[u8]) -> Vec<Launch> {
 }
 
 fn merge(packages: &[Vec<u8>], how: Merge) -> Result<(Vec<u8>, Vec<Renumbered>)> {
-    let packages: Vec<Axlf<'_>> = packages.iter().map(|bytes| Axlf::parse(bytes).unwrap()).collect();
+    let names = ["first", "second", "third"];
+    let parsed = packages.iter().map(|bytes| Axlf::parse(bytes).unwrap());
+    let packages: Vec<(&str, Axlf<'_>)> = names.into_iter().cycle().zip(parsed).collect();
     let (merged, renumbered) = how.run(&packages)?;
     Ok((merged.to_bytes()?, renumbered))
 }
@@ -82,13 +84,13 @@ fn merging_refuses_what_contradicts() {
         assert!(error.contains(expected), "{error}");
     };
     check(&[package(A)], Merge::default(), "packages 1");
-    check(&[package(A), package(A)], Merge::default(), "package 1: kernel \"a\"");
+    check(&[package(A), package(A)], Merge::default(), "second: kernel \"a\"");
     check(
         &[package(A), other_columns],
         Merge::default(),
-        "package 1: columns 4 from 0, 4: the package before has 2 from 0, 2, 4, 6",
+        "second: columns 4 from 0, 4: the package before has 2 from 0, 2, 4, 6",
     );
-    check(&[package(A), package(B)], keep, "package 1: kernel id 0x901");
+    check(&[package(A), package(B)], keep, "second: kernel id 0x901");
 }
 
 #[test]
@@ -245,7 +247,7 @@ proptest! {
         bytes.truncate(cut.index(bytes.len()).max(index + 1));
         if let Ok(package) = Axlf::parse(&bytes) {
             let _ = Split::of(&package).map(|split| split.packages().count());
-            let _ = Merge::default().run(&[package.clone(), package.clone()]);
+            let _ = Merge::default().run(&[("a", package.clone()), ("b", package.clone())]);
             let _ = inputs(2, A).unwrap().add_to(&mut package.clone());
         }
     }

@@ -50,8 +50,8 @@ pub fn assemble(text: &str) -> Result<Vec<u8>> {
     if let Some(statement) = open {
         close(&mut builder, statement)?;
     }
-    let expected = "a stream starts with the line `stream version=... generation=...`";
-    let nothing = Error::Text { line: 1, column: 1, found: String::new(), expected: expected.to_owned() };
+    let expected = "expected a first line `stream version=... generation=...`";
+    let nothing = Error::Text { line: 1, column: 1, found: String::new(), reason: expected.to_owned() };
     builder.ok_or(nothing)?.finish()
 }
 
@@ -73,7 +73,7 @@ fn close(builder: &mut Option<Builder>, mut statement: Statement<'_>) -> Result<
             if let Some(tail) = &tail {
                 reserved.tail = Words::new(tail);
             }
-            builder.push(&Operation { op, reserved }).map_err(|error| name.error(error.to_string()))?;
+            builder.push(&Operation { op, reserved }).map_err(|error| name.refused(error.to_string()))?;
         }
     }
     statement.end()
@@ -88,8 +88,12 @@ struct Token<'t> {
 }
 
 impl Token<'_> {
-    fn error(&self, expected: impl Into<String>) -> Error {
-        Error::Text { line: self.line, column: self.column, found: self.text.to_owned(), expected: expected.into() }
+    fn error(&self, expected: impl AsRef<str>) -> Error {
+        self.refused(format!("expected {}", expected.as_ref()))
+    }
+
+    fn refused(&self, reason: String) -> Error {
+        Error::Text { line: self.line, column: self.column, found: self.text.to_owned(), reason }
     }
 
     /// Its value as a number of type `T`.

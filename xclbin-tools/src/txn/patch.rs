@@ -140,13 +140,10 @@ impl Stream<'_> {
             }
             builder.push(&operation).map_err(|error| error.within(format!("operation {}", placed.index)))?;
         }
-        match (n_changed, of) {
-            (1.., _) => builder.finish(),
-            (0, Some(of)) => Err(Error::refused("argument", of, format!("the patches are of {}", self.arguments()))),
-            (0, None) => {
-                let bound = format!("none is of an argument from {TRANSLATED_ARGUMENTS} on, and others are not folded");
-                Err(Error::refused("patches of", self.arguments(), bound))
-            }
+        match of.filter(|_| n_changed == 0) {
+            Some(of) => Err(Error::refused("argument", of, format!("the patches are of {}", self.arguments()))),
+            // Where the firmware translates all arguments there is nothing to do.
+            None => builder.finish(),
         }
     }
 

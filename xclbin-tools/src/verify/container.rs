@@ -43,7 +43,7 @@ rules! {
     SIGNATURE: Warning "signature-state" {
         asks: "a package is not signed (-1), or its signature lies behind all sections",
         effect: "tools take the last bytes for a signature, and refuse to change the file",
-        mend: "take the signature off (xclbinutil --remove-signature), or set its length to -1",
+        mend: "take the signature off (`xclbinutil --remove-signature` of XRT), or set its length to -1",
         source: "Xilinx/XRT:src/runtime_src/tools/xclbinutil/XclBinSignature.cxx",
     }
     UUID: Warning "package-uuid" {

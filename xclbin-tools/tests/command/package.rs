@@ -84,7 +84,7 @@ fn taken_ids_are_given_anew_and_said() {
     let json: Value = serde_json::from_slice(&json).expect("JSON");
     assert_eq!(json["renumbered"][1], serde_json::json!({"file": "b.xclbin", "what": "PDI", "from": 1, "to": 2}));
     let keep = ["merge", "a.xclbin", "b.xclbin", "-o", "d.xclbin", "--keep-ids"];
-    fails(folder, &keep, 3, "package 1: kernel id 0x901: a package before has it");
+    fails(folder, &keep, 3, "b.xclbin: kernel id 0x901: a package before has it");
     fails(folder, &["merge", "a.xclbin", "a.xclbin", "-o", "d.xclbin"], 3, "kernel \"MLIR_AIE\"");
     fails(folder, &["merge", "a.xclbin", "b.xclbin", "-o", "-", "--json"], 2, "both want standard output");
     let input = ["build", "--manifest", "b.json", "--input", "a.xclbin", "-o", "e.xclbin"];

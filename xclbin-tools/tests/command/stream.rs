@@ -69,7 +69,6 @@ fn what_does_not_occur_is_refused() {
         assert!(!folder.path().join("changed.bin").exists());
     };
     check(&["--argument", "9=1"], 3, "argument 9: the patches are of arguments 0, 1");
-    check(&["--fold"], 3, "none is of an argument from 5 on");
     check(&["--word", "0x1d208=1"], 3, "no operation writes or polls it");
     check(&["--shift-columns", "1"], 3, "a column below the 1 of the header");
     check(&[], 2, "no change is asked for");

@@ -221,7 +221,7 @@ fn both_refuse_the_same() {
     let check = |options: &str, words: &str| sides.refuse(&format!("-i x.xclbin -o y.xclbin {options}"), words);
     check("--add-kernel kernels.json", "\"MLIR_AIE\"");
     check("--add-section MEM_TOPOLOGY:JSON:mem_topology.json", "section MEM_TOPOLOGY");
-    check("--add-section MEM_TOPOLOGY:RAW:mem_topology.json", "MEM_TOPOLOGY is not made from Raw");
+    check("--add-section MEM_TOPOLOGY:RAW:mem_topology.json", "MEM_TOPOLOGY is given as JSON, not as RAW");
     check("--add-section NOTHING:RAW:mem_topology.json", "no section \"NOTHING\"");
     check("--remove-section PDI", "section PDI");
     check("--replace-section PDI:RAW:a.pdi", "section PDI");

@@ -14,7 +14,7 @@ fn check(text: &str, words: &[u32]) {
 
 fn check_error(text: &str, place: (usize, usize), words: &str) {
     match assemble(text) {
-        Err(Error::Text { line, column, expected, .. }) => {
+        Err(Error::Text { line, column, reason: expected, .. }) => {
             assert!(expected.contains(words), "{expected}");
             assert_eq!((line, column), place, "{expected}");
         }

@@ -29,7 +29,7 @@ impl<'t> Reader<'t> {
             line: before.matches('\n').count().saturating_add(1),
             column: before.get(line_start..).unwrap_or_default().chars().count().saturating_add(1),
             found,
-            expected: format!("{} is expected in JSON", expected.into()),
+            reason: format!("{} is expected in JSON", expected.into()),
         }
     }
 

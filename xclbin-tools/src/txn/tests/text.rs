@@ -62,24 +62,33 @@ fn what_contradicts_the_grammar_is_said_with_its_place() {
     };
     check(
         "ünknown a=1",
-        "line 2, column 1: \"ünknown\": an operation: write, block_write, mask_write, mask_poll, \
+        "line 2, column 1: \"ünknown\": expected an operation: write, block_write, mask_write, mask_poll, \
         mask_poll_busy, noop, preempt, load_pdi, load_pm, create_scratchpad, update_state, update_register, \
         update_scratch, sync, patch, timer, merge_sync or custom",
     );
-    check("noop é=1", "line 2, column 6: \"é\": nothing of that name: `noop` has no such part");
-    check("timer id=4294967296", "line 2, column 10: \"4294967296\": a number of at most 32 bits, decimal or 0x...");
-    check("timer id=0xg", "line 2, column 10: \"0xg\": a number of at most 32 bits, decimal or 0x...");
-    check("timer id=-1", "line 2, column 10: \"-1\": a number, decimal or 0x...");
-    check("timer", "line 2, column 1: \"timer\": `id=...` in its line");
-    check("timer id", "line 2, column 9: \"\": `=`");
-    check("timer id=1 id=1", "line 2, column 12: \"id\": nothing of that name: `timer` has no such part");
-    check("noop\n 0x1", "line 3, column 2: \"0x1\": the next operation: `noop` has no words");
-    check("write tile(0,0) value=1", "line 2, column 1: \"write\": `tile(COLUMN,ROW)+OFFSET` in its line");
-    check("write tile(128,0)+4 value=1", "line 2, column 12: \"128\": a column, 0 to 127");
-    check("write tile(0,32)+4 value=1", "line 2, column 14: \"32\": a row, 0 to 31");
-    check("write tile(0)+4 value=1", "line 2, column 7: \"tile\": tile(COLUMN,ROW)");
-    check("write tile(0,0)+0x100000 value=1", "line 2, column 17: \"0x100000\": an offset in the tile, below 0x100000");
-    check("sync tile(0,0)+4 direction=0 channel=0 columns=1 rows=1", "line 2, column 16: \"4\": a tile without offset");
+    check("noop é=1", "line 2, column 6: \"é\": expected nothing of that name: `noop` has no such part");
+    check(
+        "timer id=4294967296",
+        "line 2, column 10: \"4294967296\": expected a number of at most 32 bits, decimal or 0x...",
+    );
+    check("timer id=0xg", "line 2, column 10: \"0xg\": expected a number of at most 32 bits, decimal or 0x...");
+    check("timer id=-1", "line 2, column 10: \"-1\": expected a number, decimal or 0x...");
+    check("timer", "line 2, column 1: \"timer\": expected `id=...` in its line");
+    check("timer id", "line 2, column 9: \"\": expected `=`");
+    check("timer id=1 id=1", "line 2, column 12: \"id\": expected nothing of that name: `timer` has no such part");
+    check("noop\n 0x1", "line 3, column 2: \"0x1\": expected the next operation: `noop` has no words");
+    check("write tile(0,0) value=1", "line 2, column 1: \"write\": expected `tile(COLUMN,ROW)+OFFSET` in its line");
+    check("write tile(128,0)+4 value=1", "line 2, column 12: \"128\": expected a column, 0 to 127");
+    check("write tile(0,32)+4 value=1", "line 2, column 14: \"32\": expected a row, 0 to 31");
+    check("write tile(0)+4 value=1", "line 2, column 7: \"tile\": expected tile(COLUMN,ROW)");
+    check(
+        "write tile(0,0)+0x100000 value=1",
+        "line 2, column 17: \"0x100000\": expected an offset in the tile, below 0x100000",
+    );
+    check(
+        "sync tile(0,0)+4 direction=0 channel=0 columns=1 rows=1",
+        "line 2, column 16: \"4\": expected a tile without offset",
+    );
     check(
         "noop tail(1)",
         "line 2, column 1: \"noop\": tail 1 words long: an operation of this kind and version ends \
@@ -90,17 +99,17 @@ fn what_contradicts_the_grammar_is_said_with_its_place() {
         "line 2, column 1: \"noop\": reserved 0x1: an operation of this kind and version has \
         1 paddings",
     );
-    check("noop reserved(0, 0, 0, 0, 0, 0, 1)", "line 2, column 33: \"1\": at most 6 paddings");
-    check("noop reserved(0", "line 2, column 16: \"\": `,` or `)`");
-    check("stream version=0.1", "line 2, column 1: \"stream\": an operation: there is one `stream` line");
+    check("noop reserved(0, 0, 0, 0, 0, 0, 1)", "line 2, column 33: \"1\": expected at most 6 paddings");
+    check("noop reserved(0", "line 2, column 16: \"\": expected `,` or `)`");
+    check("stream version=0.1", "line 2, column 1: \"stream\": expected an operation: there is one `stream` line");
     let check = |text: &str, expected: &str| assert_eq!(assemble(text).unwrap_err().to_string(), expected);
-    check("", "line 1, column 1: \"\": a stream starts with the line `stream version=... generation=...`");
-    check("\n1", "line 2, column 1: \"1\": an operation, to which words belong");
-    check("noop", "line 1, column 1: \"noop\": `stream`, the first line, which says version and device");
-    check("stream version=0.2", "line 1, column 16: \"0.2\": 0.1 or 1.0");
+    check("", "line 1, column 1: \"\": expected a first line `stream version=... generation=...`");
+    check("\n1", "line 2, column 1: \"1\": expected an operation, to which words belong");
+    check("noop", "line 1, column 1: \"noop\": expected `stream`, the first line, which says version and device");
+    check("stream version=0.2", "line 1, column 16: \"0.2\": expected 0.1 or 1.0");
     check(
         "stream version=0.1 generation=3 rows=6 columns=4 memory_tile_rows=1 tail(1)",
-        "line 1, column 1: \"stream\": no tail: the header has none",
+        "line 1, column 1: \"stream\": expected no tail: the header has none",
     );
 }
 
