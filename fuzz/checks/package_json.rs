@@ -19,7 +19,10 @@ pub(crate) fn check(data: &[u8]) {
         let _ = config.kernels.iter().try_for_each(|kernel| kernel.signature().map(drop));
     }
     let Ok(json) = Tree::parse(text) else { return };
-    assert_eq!(Tree::parse(&json.to_line()).as_ref(), Ok(&json), "JSON is written as it was read");
+    // A text alone is no document, and none is written for it.
+    if !json.children.is_empty() {
+        assert_eq!(Tree::parse(&json.to_line()).as_ref(), Ok(&json), "JSON is written as it was read");
+    }
     let image = |_: &str| -> Result<Cow<'static, [u8]>, Error> { Ok(Cow::Borrowed(b"image")) };
     if let Ok(inputs) = manifest::read(&json, image) {
         build(inputs);
