@@ -51,11 +51,12 @@ pub struct CdoGroup<'a> {
     pub name: Cow<'a, str>,
     /// What it is for.
     pub kind: CdoType,
-    /// By which groups name each other.
+    /// The PDI's id in its package, which a LOADPDI operation of an instruction stream names.
     pub pdi_id: u64,
     /// The ids under which EMBEDDED_METADATA and IP_LAYOUT know the kernels.
     pub kernel_ids: Vec<u64>,
-    /// Ids of groups that must be loaded before.
+    /// Groups to load before, by the format; compilers write 0xc1 and the like, which is no PDI's id, and nothing is
+    /// known to read them. They are kept as they are.
     pub pre_cdo_groups: Vec<u64>,
 }
 
@@ -64,8 +65,12 @@ pub struct CdoGroup<'a> {
 pub struct CdoType(pub u8);
 
 impl CdoType {
-    /// mlir-aie's.
+    /// A whole configuration: mlir-aie's.
     pub const PRIMARY: CdoType = CdoType(1);
+    /// A change to a configuration.
+    pub const LITE: CdoType = CdoType(2);
+    /// For kernels before and after those of the model.
+    pub const PRE_POST: CdoType = CdoType(3);
 
     const NAMES: [&str; 4] = ["UNKNOWN", "PRIMARY", "LITE", "PRE_POST"];
 

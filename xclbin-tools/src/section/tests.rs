@@ -78,6 +78,22 @@ fn json_that_makes_no_sense_is_refused_with_its_place() {
 }
 
 #[test]
+fn two_pdis_may_share_one_image() {
+    let images = [vec![7_u8; 400], vec![8; 400]];
+    let pdis = images.iter().map(|image| Pdi { image: image.into(), ..Pdi::default() }).collect();
+    let mut bytes = AiePartition { pdis, ..AiePartition::default() }.to_bytes().unwrap();
+    let spans = AiePartition::spans(&bytes).unwrap();
+    let [first, second] = [0, 1].map(|n| *spans.iter().filter(|span| span.what == "pdi_image").nth(n).unwrap());
+    let at = second.at as usize + 4;
+    bytes[at..at + 4].copy_from_slice(&(first.offset as u32).to_le_bytes());
+    // Only what both need is left.
+    let end = first.offset as usize + 400;
+    assert!(second.offset as usize >= end);
+    let partition = AiePartition::parse(&bytes).unwrap();
+    assert!(partition.pdis.iter().all(|pdi| *pdi.image == images[0]));
+}
+
+#[test]
 fn a_partition_that_names_more_than_it_has_is_refused() {
     let group = CdoGroup { kernel_ids: (0..64).collect(), ..CdoGroup::default() };
     let pdi = Pdi { groups: vec![group; 4], ..Pdi::default() };
@@ -96,7 +112,7 @@ fn a_partition_that_names_more_than_it_has_is_refused() {
         bytes[at + 4..at + 8].copy_from_slice(&184_u32.to_le_bytes());
     }
     let error = AiePartition::parse(&bytes).unwrap_err().to_string();
-    assert!(error.contains("less is left of them"), "{error}");
+    assert!(error.contains("lists share bytes"), "{error}");
 }
 
 #[test]

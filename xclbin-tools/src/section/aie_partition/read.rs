@@ -1,8 +1,8 @@
 //! Bytes of AIE_PARTITION to its model.
 //!
 //! Nothing in the format keeps lists from sharing bytes, so that a small file could name far more than it holds:
-//! n PDIs of m groups of k ids. Here all lists together may be as long as the section, which holds in each file
-//! without sharing; memory and time stay in proportion to the file.
+//! n PDIs of m groups of k ids. Here all lists together may be twice as long as the section, which leaves room for
+//! some sharing (two PDIs with one image); memory and time stay in proportion to the file.
 
 use std::borrow::Cow;
 
@@ -21,7 +21,7 @@ impl<'a> AiePartition<'a> {
     /// Reads a section.
     ///
     /// # Errors
-    /// Lists or names outside the section, names that are no UTF-8, lists that together exceed the section.
+    /// Lists or names outside the section, names that are no UTF-8, lists that together exceed twice the section.
     pub fn parse(bytes: &'a [u8]) -> Result<AiePartition<'a>> {
         Walk::new(bytes).partition()
     }
@@ -37,7 +37,7 @@ impl<'a> AiePartition<'a> {
     }
 }
 
-/// The section, what of it was named so far, and how much of the section's size is left to name.
+/// The section, what of it was named so far, and how many more bytes may be named.
 struct Walk<'a> {
     section: Reader<'a>,
     bytes: &'a [u8],
@@ -47,7 +47,12 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn new(bytes: &'a [u8]) -> Walk<'a> {
-        Walk { section: Reader::new(bytes, PART), bytes, spans: Vec::new(), left: bytes.len() as u64 }
+        Walk {
+            section: Reader::new(bytes, PART),
+            bytes,
+            spans: Vec::new(),
+            left: (bytes.len() as u64).saturating_mul(2),
+        }
     }
 
     fn partition(&mut self) -> Result<AiePartition<'a>> {
@@ -168,7 +173,7 @@ impl<'a> Walk<'a> {
             offset: span.at,
             what: span.what,
             value: format!("{} bytes from {:#x}", span.size, span.offset),
-            bound: format!("the section has {} bytes, and less is left of them by the lists before", self.bytes.len()),
+            bound: format!("lists share bytes: with those before, more than twice the section's {}", self.bytes.len()),
         })?;
         self.left = left;
         self.spans.push(span);
