@@ -20,7 +20,7 @@ mod txn;
 mod verify;
 mod xclbinutil;
 
-use std::{path::Path, process::ExitCode};
+use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
@@ -52,7 +52,7 @@ enum Command {
 /// Runs what the command line says.
 pub(crate) fn run() -> ExitCode {
     if let Some(arguments) = for_xclbinutil() {
-        return exit::of(xclbinutil::run(&arguments));
+        return exit::of(arguments.and_then(|arguments| xclbinutil::run(&arguments)));
     }
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -76,12 +76,18 @@ pub(crate) fn run() -> ExitCode {
 }
 
 /// The command line, where it is one of `xclbinutil`: by the program's name or by its first option.
-fn for_xclbinutil() -> Option<Vec<String>> {
+fn for_xclbinutil() -> Option<anyhow::Result<Vec<String>>> {
     let mut arguments = std::env::args_os();
     let program = arguments.next()?;
-    // File names that are no UTF-8 are for our own commands.
-    let arguments: Vec<String> = arguments.map(|argument| argument.into_string().ok()).collect::<Option<_>>()?;
+    let arguments: Vec<OsString> = arguments.collect();
     let is_named_so = Path::new(&program).file_stem().is_some_and(|name| name == "xclbinutil");
-    let has_its_option = arguments.first().is_some_and(|first| xclbinutil::is_option(first));
-    (is_named_so || has_its_option).then_some(arguments)
+    let first = arguments.first().map(|first| first.to_string_lossy());
+    let has_its_option = first.is_some_and(|first| xclbinutil::is_option(&first));
+    let text = |argument: OsString| {
+        argument.into_string().map_err(|name| {
+            let bound = "options of xclbinutil are in UTF-8; `xclbin build`, `info` and `extract` take any file name";
+            exit::usage(format!("{name:?}: {bound}"))
+        })
+    };
+    (is_named_so || has_its_option).then(|| arguments.into_iter().map(text).collect())
 }

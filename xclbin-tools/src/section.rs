@@ -25,7 +25,7 @@ pub mod json;
 pub mod mem_topology;
 
 mod name;
-mod table;
+pub(crate) mod table;
 
 pub use aie_partition::AiePartition;
 pub use build_metadata::BuildMetadata;
@@ -35,6 +35,7 @@ pub use embedded_metadata::EmbeddedMetadata;
 pub use ip_layout::IpLayout;
 pub use mem_topology::MemTopology;
 pub use name::Name;
+pub(crate) use name::shown;
 
 use json::{At, Tree};
 
@@ -109,7 +110,7 @@ fn name_of(names: &[&str], number: u32) -> String {
 fn name_from<const N: usize>(json: &At<'_>, key: &str) -> Result<Name<N>> {
     let at = json.get(key)?;
     let text = at.text()?;
-    Name::new(text).map_err(|error| at.error(format!("{text:?}"), error.to_string()))
+    Name::new(text).map_err(|error| at.error(shown(text), error.to_string()))
 }
 
 #[cfg(test)]

@@ -1,11 +1,15 @@
 //! `xclbin build`: a package from a compiler's JSON files or from a manifest.
 
-use std::path::{Path, PathBuf};
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+};
 
 use clap::ArgGroup;
 use xclbin_tools::{
     axlf::{Axlf, Uuid},
     package::{Inputs, kernels_from_json, manifest},
+    pdi::Pdi,
     section::{AiePartition, MemTopology, json::Tree},
 };
 
@@ -25,7 +29,8 @@ use super::{
 ///         --partition partition_main.json -o final.xclbin
 ///
 /// With --input, kernels and PDIs are added to those of a package; ids of PDIs that are taken are given anew.
-/// The same input, --uuid and SOURCE_DATE_EPOCH give the same bytes.
+/// The same input, --uuid and SOURCE_DATE_EPOCH give the same bytes. Input is the names of the JSON files too: the
+/// sections are named after them.
 #[derive(clap::Args)]
 #[command(verbatim_doc_comment, after_long_help = MANIFEST)]
 #[command(group(ArgGroup::new("from").required(true).multiple(true).args(FROM)))]
@@ -90,7 +95,7 @@ buffers are added. Ids that are not given are the lowest free ones.";
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut inputs = match &options.manifest {
         Some(path) => {
-            let read = manifest::read(&sections::json(path)?, |file| sections::image(path, file));
+            let read = manifest::read(&sections::json(path)?, |file| pdi(path, file));
             read.map_err(|error| about(path, error))?
         }
         None => from_json(options)?,
@@ -131,7 +136,7 @@ fn from_json(options: &Options) -> anyhow::Result<Inputs<'static>> {
     }
     if let Some(path) = &options.partition {
         let json: Tree = sections::json(path)?;
-        let partition = AiePartition::from_json(&json, "", |file| sections::image(path, file));
+        let partition = AiePartition::from_json(&json, "", |file| pdi(path, file));
         inputs.partition = Some(partition.map_err(|error| about(path, error))?);
         inputs.partition_name = sections::name(path);
     }
@@ -139,6 +144,15 @@ fn from_json(options: &Options) -> anyhow::Result<Inputs<'static>> {
         inputs.kernels.extend(within(path, kernels_from_json(&sections::json(path)?))?);
     }
     Ok(inputs)
+}
+
+/// A PDI that a JSON file names: what is none would be found by the hardware alone.
+fn pdi(json: &Path, file: &str) -> anyhow::Result<Cow<'static, [u8]>> {
+    let bytes = sections::image(json, file)?;
+    match Pdi::parse(&bytes) {
+        Ok(_) => Ok(bytes),
+        Err(error) => Err(input(format!("{}: {file:?} is no PDI: {error}", json.display()))),
+    }
 }
 
 /// The library's errors under the file's name; one about another file has that one's.

@@ -1,6 +1,9 @@
 //! A kernel in IP_LAYOUT, CONNECTIVITY and MEM_TOPOLOGY, as `xclbinutil --add-kernel` puts it there.
 
-use super::{few, kernel::Kernel};
+use super::{
+    few,
+    kernel::{Argument, Kernel, unit_name},
+};
 use crate::{
     error::{Error, Result},
     section::{
@@ -8,6 +11,7 @@ use crate::{
         connectivity::Connection,
         ip_layout::{Ip, IpType},
         mem_topology::{MemType, Memory},
+        table::MAX_ENTRIES,
     },
 };
 
@@ -32,6 +36,7 @@ impl Wiring {
         if let (Some(id), true) = (kernel.id()?, kernel.is_dpu()?) {
             self.check_id(id)?;
         }
+        self.check_count(kernel)?;
         for instance in &kernel.instances {
             let name = format!("{}:{instance}", kernel.name);
             if self.ips.ips.iter().any(|ip| ip.name.text() == name) {
@@ -39,7 +44,7 @@ impl Wiring {
             }
             let index = i32::try_from(self.ips.ips.len())
                 .map_err(|_| Error::refused("instance", &name, "CONNECTIVITY counts units with 31 bits"))?;
-            let (kind, name) = (IpType::PS_KERNEL, Name::new(&name)?);
+            let (kind, name) = (IpType::PS_KERNEL, unit_name(&name)?);
             self.ips.ips.push(Ip { kind, properties, base_address: Ip::NO_ADDRESS, name });
             for (argument, index_of_argument) in kernel.arguments.iter().zip(0..) {
                 let Some(wanted) = &argument.memory else { continue };
@@ -47,6 +52,19 @@ impl Wiring {
                     self.connect(Connection { argument: index_of_argument, ip: index, memory });
                 }
             }
+        }
+        Ok(())
+    }
+
+    /// Each instance connects each argument: short texts may multiply to very many connections.
+    fn check_count(&self, kernel: &Kernel) -> Result<()> {
+        let memories = |argument: &Argument| argument.memory.as_ref().map_or(0, |wanted| wanted.split(',').count());
+        let per_instance = kernel.arguments.iter().map(memories).fold(0, usize::saturating_add);
+        let n_added = per_instance.saturating_mul(kernel.instances.len());
+        let n_connections = self.connectivity.connections.len().saturating_add(n_added);
+        if n_connections > MAX_ENTRIES {
+            let bound = format!("CONNECTIVITY is read with at most {MAX_ENTRIES}: give fewer instances or arguments");
+            return Err(Error::refused("connections", n_connections, bound));
         }
         Ok(())
     }
@@ -68,7 +86,7 @@ impl Wiring {
         }
         let n_memories = self.memory.memories.len();
         let bound = || match n_memories {
-            0 => "MEM_TOPOLOGY has no memory".to_owned(),
+            0 => "MEM_TOPOLOGY has no memory: give the memories too (`xclbin build --mem-topology`)".to_owned(),
             _ => format!("MEM_TOPOLOGY has {}", few(self.memory.memories.iter().map(|memory| memory.tag.to_string()))),
         };
         // Indices first, as xclbinutil does: a memory cannot be named by a number.

@@ -8,7 +8,7 @@ use super::{few, group, kernel::Kernel, parts};
 use crate::{
     axlf::{Axlf, Kind, Section},
     error::{Error, Result},
-    section::{AiePartition, Connectivity, MemTopology, Name},
+    section::{AiePartition, Connectivity, MemTopology, Name, shown},
 };
 
 /// The place of a section of a kind and, for AIE_PARTITION, of a name; other kinds have an empty one.
@@ -120,6 +120,27 @@ pub fn add_kernels(package: &mut Axlf<'_>, kernels: &[Kernel]) -> Result<()> {
     parts::put_wiring(package, &wiring)
 }
 
+/// Gives a kernel another name, in EMBEDDED_METADATA and in the names of its units in IP_LAYOUT.
+///
+/// # Errors
+/// No kernel of that name; a name that is taken, too long for IP_LAYOUT, or none that a program could open; sections
+/// that cannot be read.
+pub fn rename_kernel(package: &mut Axlf<'_>, old: &str, new: &str) -> Result<()> {
+    let (mut metadata, mut wiring) = (parts::metadata(package)?, parts::wiring(package)?);
+    if let Some(fault) = super::kernel::fault_of_name(new) {
+        return Err(Error::refused("kernel name", shown(new), fault));
+    }
+    let units = metadata.rename(old, new)?;
+    for ip in &mut wiring.ips.ips {
+        if let Some(new) = units.get(ip.name.text().as_ref()) {
+            ip.name = super::kernel::unit_name(new)?;
+        }
+    }
+    put(package, Kind::EMBEDDED_METADATA, metadata.to_bytes());
+    put(package, Kind::IP_LAYOUT, wiring.ips.to_bytes()?);
+    Ok(())
+}
+
 /// Each kernel of the NPU in IP_LAYOUT is listed by a PDI. A package without IP_LAYOUT or AIE_PARTITION has nothing
 /// to compare.
 ///
@@ -137,7 +158,8 @@ pub fn check_kernel_ids(package: &Axlf<'_>) -> Result<()> {
     for ip in parts::wiring(package)?.ips.ips {
         if let Some(id) = ip.kernel_id().filter(|id| !listed.contains(&u64::from(*id))) {
             let ids = few(listed.iter().map(|id| format!("{id:#x}")));
-            let bound = format!("{} has it, but AIE_PARTITION lists {ids} alone", ip.name);
+            let ids = if ids.is_empty() { "none".to_owned() } else { format!("{ids} alone") };
+            let bound = format!("{} has it, but AIE_PARTITION lists {ids}", ip.name);
             return Err(Error::refused("kernel id", format!("{id:#x}"), bound));
         }
     }

@@ -16,7 +16,11 @@
 use super::xml::Element;
 use crate::{
     error::{Error, Result},
-    section::json::{At, Tree, parse_number},
+    section::{
+        Name,
+        json::{At, Tree, parse_number},
+        shown,
+    },
 };
 
 /// IP_LAYOUT has 12 bits for the id (`xrt/detail/xclbin.h`, `ip_data.ps_kernel.m_kernel_id`).
@@ -88,10 +92,11 @@ impl Kernel {
             kernel.extended_data = keys.zip(texts).map(|(key, text)| Ok((key, text?))).collect::<Result<_>>()?;
         }
         if let Some(arguments) = json.find("arguments") {
-            kernel.arguments = arguments.items().map(|item| Argument::from_json(&item)).collect::<Result<_>>()?;
+            kernel.arguments =
+                arguments.list()?.items().map(|item| Argument::from_json(&item)).collect::<Result<_>>()?;
         }
         if let Some(instances) = json.find("instances") {
-            kernel.instances = instances.items().map(|item| required(&item, "name")).collect::<Result<_>>()?;
+            kernel.instances = instances.list()?.items().map(|item| required(&item, "name")).collect::<Result<_>>()?;
         }
         kernel.properties().map_err(|error| error.within(format!("kernel {:?}", kernel.name)))?;
         Ok(kernel)
@@ -160,6 +165,35 @@ impl Kernel {
         self.instances.iter().for_each(|name| element.push(Element::new("instance").with("name", name)));
         Ok(element)
     }
+}
+
+/// What is wrong with the name of a kernel or an instance, if anything is: programs open `NAME:INSTANCE`.
+pub(crate) fn fault_of_name(name: &str) -> Option<&'static str> {
+    if name.is_empty() {
+        return Some("a text is expected");
+    }
+    if name.contains(':') {
+        return Some("a colon stands between kernel and instance, NAME:INSTANCE: neither may have one");
+    }
+    fault_of_text(name)
+}
+
+/// What is wrong with a text for the kernels' XML, if anything is.
+pub(crate) fn fault_of_text(text: &str) -> Option<&'static str> {
+    text.chars().any(char::is_control).then_some("control characters are not kept by XML: leave them out")
+}
+
+/// IP_LAYOUT has 64 bytes for `NAME:INSTANCE` and the NUL behind it.
+pub(crate) const UNIT_NAME_BYTES: usize = 64;
+
+pub(crate) const UNIT_NAME_BOUND: &str = "kernel and instance, NAME:INSTANCE, have 63 bytes together in IP_LAYOUT";
+
+/// The name of a unit in IP_LAYOUT.
+///
+/// # Errors
+/// If it is too long.
+pub(crate) fn unit_name(name: &str) -> Result<Name<UNIT_NAME_BYTES>> {
+    Name::new(name).map_err(|_| Error::refused("unit", shown(name), UNIT_NAME_BOUND))
 }
 
 /// A text that has to be there and not empty.
@@ -281,6 +315,7 @@ mod tests {
         check("0x08", "x", "/arguments/0/offset: \"x\"");
         check("GLOBAL", "HOST", "/arguments/0/address-qualifier: HOST");
         check("[{\"name\": \"I\"}]", "[{}]", "/instances/0: no \"name\"");
+        check("[{\"name\": \"I\"}]", "\"I\"", "/instances: \"I\": a list is expected");
         check("0x90A", "0x1000", "kernel id 0x1000");
         check("PrePost", "9", "functional 9");
         check("\"kernels\"", "\"kernel\"", "/ps-kernels: no \"kernels\"");

@@ -19,11 +19,14 @@
 //! Each kernel begins with the arguments `opcode`, `instr` and `ninstr`, which every launch passes. Where fewer
 //! than five of others are given, unused buffers follow, because command lists need five. Unknown keys are errors.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::{borrow::Cow, collections::BTreeSet, ops::RangeInclusive};
 
 use super::{
     Inputs,
-    kernel::{Argument, KERNEL_ID_MAX, Kernel, Qualifier, size_bytes},
+    kernel::{
+        Argument, KERNEL_ID_MAX, Kernel, Qualifier, UNIT_NAME_BOUND, UNIT_NAME_BYTES, fault_of_name, fault_of_text,
+        size_bytes,
+    },
 };
 use crate::{
     array::Device,
@@ -34,6 +37,7 @@ use crate::{
         aie_partition::{CdoGroup, CdoType, Pdi},
         json::{At, Tree},
         mem_topology::{MemType, Memory},
+        shown,
     },
 };
 
@@ -51,6 +55,11 @@ const INFERENCE_FINGERPRINT: u64 = 23423;
 const PRE_POST_FINGERPRINT: u64 = 12345;
 const PRE_CDO_GROUP: u64 = 0xc1;
 const FIRST_KERNEL_ID: u64 = 0x901;
+
+/// In IP_LAYOUT 0 is a kernel without an id.
+const KERNEL_IDS: RangeInclusive<u64> = 1..=KERNEL_ID_MAX as u64;
+/// A LOADPDI operation has 16 bits for it.
+const PDI_IDS: RangeInclusive<u64> = 0..=0xffff;
 const HOST_KIB: u64 = 0x10000;
 const SRAM_KIB: u64 = 0xc000;
 const MEMORY_ADDRESS: u64 = 0x400_0000;
@@ -68,15 +77,15 @@ pub fn read<'a, E: From<Error>>(
     let keys = ["version", "device", "columns", "start_columns", "operations_per_cycle", "memory", "pdis"];
     only(&root, &keys)?;
     let version = root.get("version")?;
-    if version.number()? != VERSION {
-        return Err(version.error(&version.tree.text, format!("version {VERSION} is expected")).into());
+    if version.number().ok() != Some(VERSION) {
+        return Err(version.error(shown(&version.tree.text), format!("version {VERSION} is expected")).into());
     }
     let (column_width, start_columns) = columns(&root)?;
     let list = root.get("pdis")?;
     let mut ids = Ids::default();
     ids.reserve(&list)?;
     let mut partition = AiePartition {
-        operations_per_cycle: decimal(&root, "operations_per_cycle")?.unwrap_or(OPERATIONS_PER_CYCLE),
+        operations_per_cycle: operations_per_cycle(&root)?,
         inference_fingerprint: INFERENCE_FINGERPRINT,
         pre_post_fingerprint: PRE_POST_FINGERPRINT,
         kernel_commit_id: Some(Cow::Borrowed("")),
@@ -102,19 +111,29 @@ fn columns(root: &At<'_>) -> Result<(u16, Vec<u16>)> {
     let columns = root.get("columns")?;
     let width: u16 = columns.decimal()?;
     if !device.holds(0, width) {
-        let bound = format!("{} has {} columns", device.name, device.n_columns);
+        let bound = format!("1 to {} are expected: {} has no more", device.n_columns, device.name);
         return Err(columns.error(width, bound));
     }
     let Some(list) = root.find("start_columns") else {
         return Ok((width, device.driver_starts(width).collect()));
     };
+    let mut starts = BTreeSet::new();
     let start = |at: At<'_>| match at.decimal()? {
-        start if device.holds(start, width) => Ok(start),
-        start => {
+        start if !device.holds(start, width) => {
             Err(at.error(start, format!("{width} columns from there leave {}'s {}", device.name, device.n_columns)))
         }
+        start if !starts.insert(start) => Err(at.error(start, "it is listed before")),
+        start => Ok(start),
     };
     Ok((width, not_empty(&list)?.items().map(start).collect::<Result<_>>()?))
+}
+
+fn operations_per_cycle(root: &At<'_>) -> Result<u32> {
+    let Some(at) = root.find("operations_per_cycle") else { return Ok(OPERATIONS_PER_CYCLE) };
+    match at.decimal()? {
+        0 => Err(at.error(0, "1 at least is expected: with 0 the driver gives the lowest clock")),
+        number => Ok(number),
+    }
 }
 
 fn memories(root: &At<'_>) -> Result<MemTopology> {
@@ -131,7 +150,15 @@ fn memories(root: &At<'_>) -> Result<MemTopology> {
         only(&json, &["name", "size_kib", "address"])?;
         let name = text(&json, "name")?;
         let address = json.find("address").map_or(Ok(MEMORY_ADDRESS), |at| at.number())?;
-        let memory = memory(&name, json.get("size_kib")?.number()?, address)?;
+        if Name::<16>::new(&name).is_err() {
+            return Err(json.error(shown(&name), "a name has at most 15 bytes in MEM_TOPOLOGY"));
+        }
+        let size = json.get("size_kib")?;
+        let size_kib = match size.number()? {
+            0 => return Err(size.error(0, "1 at least is expected: buffers lie in it")),
+            number => number,
+        };
+        let memory = memory(&name, size_kib, address)?;
         if names.insert(name.clone()) { Ok(memory) } else { Err(json.error(name, "another memory has that name")) }
     });
     Ok(MemTopology { memories: memories.collect::<Result<_>>()? })
@@ -147,18 +174,21 @@ struct Ids {
 impl Ids {
     fn reserve(&mut self, pdis: &At<'_>) -> Result<()> {
         for pdi in pdis.items() {
-            reserve(&mut self.pdis, &pdi, u64::MAX)?;
+            reserve(&mut self.pdis, &pdi, &PDI_IDS)?;
             for kernel in pdi.find("kernels").iter().flat_map(At::items) {
-                reserve(&mut self.kernels, &kernel, KERNEL_ID_MAX.into())?;
+                reserve(&mut self.kernels, &kernel, &KERNEL_IDS)?;
             }
         }
         Ok(())
     }
 }
 
-fn reserve(ids: &mut BTreeSet<u64>, json: &At<'_>, max: u64) -> Result<()> {
+fn reserve(ids: &mut BTreeSet<u64>, json: &At<'_>, range: &RangeInclusive<u64>) -> Result<()> {
     let Some(at) = json.find("id") else { return Ok(()) };
-    let id = at.number_to(max)?;
+    let id = at.number()?;
+    if !range.contains(&id) {
+        return Err(at.error(format!("{id:#x}"), format!("{:#x} to {:#x} are expected", range.start(), range.end())));
+    }
     if ids.insert(id) { Ok(()) } else { Err(at.error(format!("{id:#x}"), "another one has that id")) }
 }
 
@@ -175,7 +205,7 @@ fn id(json: &At<'_>, ids: &mut BTreeSet<u64>, first: u64, max: u64) -> Result<u6
 /// A PDI without its image; its kernels go to the others.
 fn pdi<'a>(json: &At<'_>, ids: &mut Ids, kernels: &mut Vec<Kernel>) -> Result<Pdi<'a>> {
     only(json, &["file", "id", "uuid", "type", "kernels"])?;
-    let pdi_id = id(json, &mut ids.pdis, 1, u64::MAX)?;
+    let pdi_id = id(json, &mut ids.pdis, 1, *PDI_IDS.end())?;
     let kind = json.find("type").map_or(Ok(CdoType::PRIMARY), |at| match CdoType::from_name(at.text()?) {
         CdoType(0) => Err(at.error(&at.tree.text, "PRIMARY, LITE or PRE_POST is expected")),
         kind => Ok(kind),
@@ -187,7 +217,7 @@ fn pdi<'a>(json: &At<'_>, ids: &mut Ids, kernels: &mut Vec<Kernel>) -> Result<Pd
     let mut kernel_ids = Vec::new();
     let list = json.get("kernels")?;
     for json in not_empty(&list)?.items() {
-        let id = id(&json, &mut ids.kernels, FIRST_KERNEL_ID, KERNEL_ID_MAX.into())?;
+        let id = id(&json, &mut ids.kernels, FIRST_KERNEL_ID, *KERNEL_IDS.end())?;
         let kernel = kernel(&json, id)?;
         if kernels.iter().any(|known| known.name == kernel.name) {
             return Err(json.error(kernel.name, "another kernel has that name"));
@@ -201,13 +231,25 @@ fn pdi<'a>(json: &At<'_>, ids: &mut Ids, kernels: &mut Vec<Kernel>) -> Result<Pd
 
 fn kernel(json: &At<'_>, id: u64) -> Result<Kernel> {
     only(json, &["name", "instance", "id", "arguments"])?;
-    let name = text(json, "name")?;
-    let instance = if json.find("instance").is_some() { text(json, "instance")? } else { name.clone() };
+    let checked = |key| -> Result<Option<String>> {
+        let Some(at) = json.find(key) else { return Ok(None) };
+        match fault_of_name(at.text()?) {
+            None => Ok(Some(at.text()?.to_owned())),
+            Some(fault) => Err(at.error(shown(at.text()?), fault)),
+        }
+    };
+    let name = checked("name")?.ok_or_else(|| json.error("no \"name\"", "it is required"))?;
+    let instance = checked("instance")?.unwrap_or_else(|| name.clone());
+    let unit = format!("{name}:{instance}");
+    if unit.len() >= UNIT_NAME_BYTES {
+        return Err(json.error(shown(&unit), UNIT_NAME_BOUND));
+    }
     let mut given = Vec::new();
     if let Some(list) = json.find("arguments") {
-        given = list.items().map(|argument| Wanted::from_json(&argument)).collect::<Result<_>>()?;
+        given = list.list()?.items().map(|argument| Wanted::from_json(&argument)).collect::<Result<_>>()?;
         if given.len() > BUFFERS_MAX {
-            return Err(list.error(given.len(), format!("at most {BUFFERS_MAX} are known to work")));
+            let bound = format!("at most {BUFFERS_MAX} are known to work, without opcode, instr and ninstr");
+            return Err(list.error(format!("{} arguments", given.len()), bound));
         }
     }
     for index in given.len()..BUFFERS_MIN {
@@ -251,13 +293,13 @@ impl Wanted {
         if json.tree.children.is_empty() {
             return match json.text()? {
                 "" => Err(json.error("empty", "a name or an object is expected")),
-                name => Ok(Wanted::buffer(name.to_owned())),
+                name => Ok(Wanted::buffer(plain(json, name)?)),
             };
         }
         only(json, &["name", "type", "memory"])?;
         let mut wanted = Wanted::buffer(text(json, "name")?);
         if let Some(at) = json.find("type") {
-            at.text()?.clone_into(&mut wanted.c_type);
+            wanted.c_type = plain(&at, at.text()?)?;
             size_bytes(&wanted.c_type).ok_or_else(|| at.error(&wanted.c_type, super::kernel::TYPES))?;
         }
         let is_pointer = wanted.c_type.trim_end().ends_with('*');
@@ -300,12 +342,16 @@ fn text(json: &At<'_>, key: &str) -> Result<String> {
     let at = json.get(key)?;
     match at.text()? {
         "" => Err(at.error("empty", "a text is expected")),
-        text => Ok(text.to_owned()),
+        text => plain(&at, text),
     }
 }
 
-fn decimal<T: std::str::FromStr>(json: &At<'_>, key: &str) -> Result<Option<T>> {
-    json.find(key).map(|at| at.decimal()).transpose()
+/// A text that XML keeps.
+fn plain(at: &At<'_>, text: &str) -> Result<String> {
+    match fault_of_text(text) {
+        None => Ok(text.to_owned()),
+        Some(fault) => Err(at.error(shown(text), fault)),
+    }
 }
 
 fn not_empty<'a, 't>(list: &'a At<'t>) -> Result<&'a At<'t>> {
@@ -365,20 +411,46 @@ mod tests {
             let error = read_text(&MANIFEST.replacen(from, to, 1)).unwrap_err().to_string();
             assert!(error.contains(expected), "{from} -> {to}: {error}");
         };
-        check("\"version\": 1", "\"version\": 2", "/version: 2: version 1");
+        check("\"version\": 1", "\"version\": 2", "/version: \"2\": version 1");
         check("\"version\": 1,", "", "no \"version\"");
+        check("\"version\": 1", "\"version\": null", "/version: \"null\": version 1");
         check("\"columns\"", "\"width\": 1, \"columns\"", "unknown key \"width\"");
         check("\"columns\"", "\"columns\": 1, \"columns\"", "key \"columns\": it is there twice");
         check("npu4", "npu3", "/device: \"npu3\": npu1 or npu4");
-        check("\"columns\": 2", "\"columns\": 9", "/columns: 9: npu4 has 8 columns");
+        check("\"columns\": 2", "\"columns\": 9", "/columns: 9: 1 to 8 are expected: npu4 has no more");
+        check("\"columns\": 2", "\"columns\": 0", "/columns: 0: 1 to 8");
+        check(
+            "\"columns\": 2",
+            "\"columns\": 2, \"start_columns\": [0, 0]",
+            "/start_columns/1: 0: it is listed before",
+        );
+        check("\"columns\": 2", "\"columns\": 2, \"operations_per_cycle\": 0", "/operations_per_cycle: 0: 1 at least");
+        let memory =
+            |name: &str, size| format!("\"columns\": 2, \"memory\": [{{\"name\": \"{name}\", \"size_kib\": {size}}}]");
+        check("\"columns\": 2", &memory("A", 0), "/memory/0/size_kib: 0: 1 at least");
+        check(
+            "\"columns\": 2",
+            &memory("A234567890123456", 1),
+            "/memory/0: \"A234567890123456\": a name has at most 15",
+        );
+        check("\"columns\": 2", &memory("A\\t", 1), "/memory/0/name: \"A\\t\": control characters");
         check("\"columns\": 2", "\"columns\": 2, \"start_columns\": [0, 7]", "/start_columns/1: 7");
         check("\"columns\": 2", "\"columns\": 2, \"start_columns\": []", "/start_columns: empty");
         check("\"columns\": 2", "\"columns\": 2, \"memory\": [{\"name\": \"A\"}]", "/memory/0: no \"size_kib\"");
+        check("\"id\": 1", "\"id\": 65536", "/pdis/1/id: 0x10000: 0x0 to 0xffff are expected");
         check("\"id\": 1", "\"id\": 1, \"type\": \"X\"", "/pdis/1/type: X");
         check("\"id\": 1", "\"id\": 1, \"uuid\": \"x\"", "/pdis/1/uuid: x");
         check("\"name\": \"b\"", "\"name\": \"add\"", "/pdis/1/kernels/0: add: another kernel");
         check("\"name\": \"b\"", "\"name\": \"b\", \"id\": \"0x901\"", "/pdis/1/kernels/0/id: 0x901");
         check("\"name\": \"b\"", "\"name\": \"b\", \"id\": \"0x1000\"", "/pdis/1/kernels/0/id: 0x1000");
+        check("\"name\": \"b\"", "\"name\": \"b\", \"id\": 0", "/pdis/1/kernels/0/id: 0x0: 0x1 to 0xfff");
+        check("\"name\": \"b\"", "\"name\": \"b:c\"", "/pdis/1/kernels/0/name: \"b:c\": a colon");
+        check("\"scale0\"", "\"scale\\n0\"", "/pdis/0/kernels/1/instance: \"scale\\n0\": control characters");
+        check("\"scale0\"", &format!("\"{}\"", "s".repeat(58)), "NAME:INSTANCE, have 63 bytes together");
+        check("[\"a\", \"b\", \"sum\"]", "\"a\"", "/pdis/0/kernels/0/arguments: \"a\": a list is expected");
+        check("\"sum\"", "\"s\\u0001\"", "/arguments/2: \"s\\u{1}\": control characters");
+        let many: Vec<String> = (0..17).map(|index| format!("\"x{index}\"")).collect();
+        check("\"a\", \"b\", \"sum\"", &many.join(", "), "/pdis/0/kernels/0/arguments: 17 arguments: at most 16");
         check("[\"a\", \"b\"", "[\"a\", \"a\"", "/pdis/0/kernels/0: a: two arguments");
         check("\"uint32_t\"", "\"uint32_t\", \"memory\": \"HOST\"", "/arguments/1/memory: HOST");
         check("\"uint32_t\"", "\"unsigned\"", "/arguments/1/type: unsigned");

@@ -14,7 +14,12 @@ use super::{
 use crate::{
     axlf::Axlf,
     error::{Error, Result},
-    section::{AiePartition, connectivity::Connection, mem_topology::Memory},
+    section::{
+        AiePartition,
+        aie_partition::{CdoGroup, Pdi},
+        connectivity::Connection,
+        mem_topology::Memory,
+    },
 };
 
 /// How packages are merged.
@@ -74,11 +79,18 @@ impl Merge {
             return Err(Error::refused("kernel id", format!("{id:#x}"), "IP_LAYOUT has 12 bits for it"));
         }
         let kernels = self.new_ids("kernel", &merged.kernel_ids(), &added.kernel_ids(), KERNEL_ID_MAX.into())?;
+        renumber_kernels(added, &kernels);
+        if self.shares_images {
+            share_groups(merged, added);
+        }
+        // What is shared by now has no id of its own any more.
         let pdis = self.new_ids("PDI", &merged.pdi_ids(), &added.pdi_ids(), u64::MAX)?;
+        for group in added.partition.pdis.iter_mut().flat_map(|pdi| &mut pdi.groups) {
+            group.pdi_id = pdis.get(&group.pdi_id).copied().unwrap_or(group.pdi_id);
+        }
         for (what, ids) in [("kernel", &kernels), ("PDI", &pdis)] {
             renumbered.extend(ids.iter().map(|(from, to)| Renumbered { package, what, from: *from, to: *to }));
         }
-        renumber(added, &kernels, &pdis);
         self.join(merged, added)
     }
 
@@ -108,7 +120,12 @@ impl Merge {
 
     fn join<'a>(self, merged: &mut Parts<'a>, added: &mut Parts<'a>) -> Result<()> {
         for kernel in added.metadata.kernels() {
-            merged.metadata.add(kernel.clone())?;
+            merged.metadata.add(kernel.clone()).map_err(|error| match error {
+                Error::Refused { what, value, .. } => {
+                    Error::refused(what, value, "a package before has one of that name: rename one (`--rename`)")
+                }
+                error => error,
+            })?;
         }
         let n_ips = i32::try_from(merged.wiring.ips.ips.len()).ok();
         merged.wiring.ips.ips.append(&mut added.wiring.ips.ips);
@@ -120,17 +137,34 @@ impl Merge {
         for (memory, added) in merged.wiring.memory.memories.iter_mut().zip(&added.wiring.memory.memories) {
             memory.used |= added.used;
         }
-        for mut pdi in added.partition.pdis.drain(..) {
-            let same = merged.partition.pdis.iter_mut().find(|known| self.shares_images && known.image == pdi.image);
-            match same.and_then(|same| same.groups.first_mut()) {
-                Some(group) => {
-                    group.kernel_ids.extend(pdi.groups.iter_mut().flat_map(|group| group.kernel_ids.drain(..)));
-                }
+        for pdi in added.partition.pdis.drain(..) {
+            match same_image(merged, &pdi).filter(|_| self.shares_images) {
+                Some(same) => same.groups.extend(pdi.groups),
                 None => merged.partition.pdis.push(pdi),
             }
         }
         Ok(())
     }
+}
+
+/// Moves the kernels of groups into groups of the same image that differ in nothing but PDI id and kernels.
+fn share_groups<'a>(merged: &mut Parts<'a>, added: &mut Parts<'a>) {
+    for pdi in &mut added.partition.pdis {
+        let Some(same) = same_image(merged, pdi) else { continue };
+        pdi.groups.retain_mut(|group| {
+            let known = same.groups.iter_mut().find(|known| is_alike(known, group));
+            known.map(|known| known.kernel_ids.append(&mut group.kernel_ids)).is_none()
+        });
+    }
+}
+
+fn is_alike(a: &CdoGroup<'_>, b: &CdoGroup<'_>) -> bool {
+    (&a.name, a.kind, &a.pre_cdo_groups) == (&b.name, b.kind, &b.pre_cdo_groups)
+}
+
+/// The first PDI with the image of another.
+fn same_image<'m, 'a>(merged: &'m mut Parts<'a>, pdi: &Pdi<'a>) -> Option<&'m mut Pdi<'a>> {
+    merged.partition.pdis.iter_mut().find(|known| known.image == pdi.image)
 }
 
 /// A partition has one width and one list of columns to start at.
@@ -159,7 +193,7 @@ fn check_memories(merged: &Parts<'_>, added: &Parts<'_>) -> Result<()> {
     Err(Error::refused("memories", shown(&b), format!("the first package has {}", shown(&a))))
 }
 
-fn renumber(parts: &mut Parts<'_>, kernels: &BTreeMap<u64, u64>, pdis: &BTreeMap<u64, u64>) {
+fn renumber_kernels(parts: &mut Parts<'_>, kernels: &BTreeMap<u64, u64>) {
     for kernel in parts.metadata.kernels_mut() {
         if let Some(new) = kernel_id(kernel).and_then(|id| kernels.get(&id)) {
             set_kernel_id(kernel, *new);
@@ -172,7 +206,6 @@ fn renumber(parts: &mut Parts<'_>, kernels: &BTreeMap<u64, u64>, pdis: &BTreeMap
         }
     }
     for group in parts.partition.pdis.iter_mut().flat_map(|pdi| &mut pdi.groups) {
-        group.pdi_id = pdis.get(&group.pdi_id).copied().unwrap_or(group.pdi_id);
         for id in &mut group.kernel_ids {
             *id = kernels.get(id).copied().unwrap_or(*id);
         }

@@ -1,8 +1,11 @@
 //! The kernels in EMBEDDED_METADATA: what a runtime knows of their names, ids and arguments.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::xml::{Document, Element, Node};
+use super::{
+    few,
+    xml::{Document, Element, Node},
+};
 use crate::{
     error::{Error, Result},
     section::{
@@ -69,6 +72,25 @@ impl Metadata {
         Ok(())
     }
 
+    /// Gives a kernel another name; the answer is the new name of each of its units by the old one.
+    ///
+    /// # Errors
+    /// No kernel of the old name, or one of the new.
+    pub(crate) fn rename(&mut self, old: &str, new: &str) -> Result<BTreeMap<String, String>> {
+        if self.names.contains(new) {
+            return Err(Error::refused("kernel", format!("{new:?}"), "the package has one of that name"));
+        }
+        let known = few(self.names.iter().map(|name| format!("{name:?}")));
+        let kernel = self.kernels_mut().find(|kernel| name(kernel) == old);
+        let none = || Error::refused("kernel", format!("{old:?}"), format!("the package has {known}"));
+        let kernel = kernel.ok_or_else(none)?;
+        let before: Vec<String> = unit_names(kernel).collect();
+        kernel.set("name", new.to_owned());
+        let units = before.into_iter().zip(unit_names(kernel)).collect();
+        self.names = self.kernels().map(name).collect();
+        Ok(units)
+    }
+
     /// The elements of all kernels, to change.
     pub(crate) fn kernels_mut(&mut self) -> impl Iterator<Item = &mut Element> {
         let nodes = self.document.element_mut(&CORE).map(|core| core.nodes.iter_mut());
@@ -97,6 +119,12 @@ fn name(kernel: &Element) -> String {
 /// The id by which a launch picks the PDI, as the XML's `extended-data` has it.
 pub(crate) fn kernel_id(kernel: &Element) -> Option<u64> {
     parse_number(kernel.elements("extended-data").next()?.attribute("dpu_kernel_id")?)
+}
+
+/// The names that a kernel's units have in IP_LAYOUT.
+pub(crate) fn unit_names(kernel: &Element) -> impl Iterator<Item = String> {
+    let instances = kernel.elements("instance").filter_map(|instance| instance.attribute("name"));
+    instances.map(|instance| format!("{}:{instance}", name(kernel)))
 }
 
 /// Gives a kernel another id.

@@ -107,6 +107,94 @@ fn equal_images_are_shared_when_asked() {
 }
 
 #[test]
+fn shared_images_keep_ids_and_types_of_their_groups() {
+    let of_type =
+        |kind: &str, name: &str| format!(r#"[{{"file": "a", "type": "{kind}", "kernels": [{{"name": "{name}"}}]}}]"#);
+    let how = Merge { shares_images: true, ..Merge::default() };
+    let check = |kind: &str, expected_ids: &[(u64, &[u64])], expected_renumbered: &[(&str, u64, u64)]| {
+        let (merged, renumbered) = merge(&[package(A), package(&of_type(kind, "b"))], how).unwrap();
+        let ids: Vec<_> = renumbered.iter().map(|id| (id.what, id.from, id.to)).collect();
+        assert_eq!(ids, expected_renumbered, "{kind}");
+        let whole = Axlf::parse(&merged).unwrap();
+        let partition = AiePartition::parse(&whole.section(Kind::AIE_PARTITION).unwrap().bytes).unwrap();
+        let groups: Vec<_> =
+            partition.pdis.iter().flat_map(|pdi| &pdi.groups).map(|group| (group.pdi_id, &*group.kernel_ids)).collect();
+        assert_eq!((partition.pdis.len(), &*groups), (1, expected_ids), "{kind}");
+    };
+    check("PRIMARY", &[(1, &[0x901, 0x902])], &[("kernel", 0x901, 0x902)]);
+    check("LITE", &[(1, &[0x901]), (2, &[0x902])], &[("kernel", 0x901, 0x902), ("PDI", 1, 2)]);
+}
+
+#[test]
+fn units_stay_with_the_kernel_of_their_name() {
+    let (first, second) = (&A[1..A.len() - 1], &B[1..B.len() - 1]);
+    let whole = package(&format!("[{first},{second}]"));
+    let mut axlf = Axlf::parse(&whole).unwrap();
+    // Kernel a has id 0x901, kernel b has one with the same 12 bits.
+    let wide = axlf.clone();
+    let mut parts = parts::Parts::of(&wide).unwrap();
+    parts.partition.pdis[1].groups[0].kernel_ids[0] = 0x1901;
+    metadata::set_kernel_id(parts.metadata.kernels_mut().nth(1).unwrap(), 0x1901);
+    let properties = parts.wiring.ips.ips[0].properties;
+    parts.wiring.ips.ips[1].properties = properties;
+    parts.put(&mut axlf).unwrap();
+    let names = |part: Axlf<'_>| {
+        let section = |kind| part.section(kind).unwrap().bytes.to_vec();
+        let units = IpLayout::parse(&section(Kind::IP_LAYOUT)).unwrap().ips;
+        let n_connections = Connectivity::parse(&section(Kind::CONNECTIVITY)).unwrap().connections.len();
+        (units.iter().map(|ip| ip.name.to_string()).collect::<Vec<_>>(), n_connections)
+    };
+    let parts: Vec<_> = Split::of(&axlf).unwrap().packages().map(|part| names(part.unwrap())).collect();
+    // Each has its instruction buffer and five buffers.
+    assert_eq!(parts, [(vec!["a:a".to_owned()], 6), (vec!["b:b".to_owned(), "c:c".to_owned()], 12)]);
+}
+
+#[test]
+fn a_lite_image_takes_the_primary_one_along() {
+    let lite = B.replace("\"b\", \"kernels\"", "\"b\", \"type\": \"LITE\", \"kernels\"");
+    let other = A.replace("\"a\"", "\"z\"").replace("\"kernels\"", "\"type\": \"PRE_POST\", \"kernels\"");
+    let list = |text: &str| text[1..text.len() - 1].to_owned();
+    let (parts, _) = split_bytes(&package(&format!("[{},{},{}]", list(A), list(&lite), list(&other))));
+    let names = |part: &Vec<u8>| launches(part).into_iter().map(|(name, ..)| name).collect::<Vec<_>>();
+    let names: Vec<_> = parts.iter().map(names).collect();
+    assert_eq!(names, [vec!["a:a"], vec!["a:a", "b:b", "c:c"], vec!["z:z"]]);
+}
+
+#[test]
+fn kernels_of_one_name_merge_after_a_rename() {
+    let taken = package(A);
+    let mut renamed = Axlf::parse(&taken).unwrap();
+    let check = |package: &mut Axlf<'_>, old: &str, new: &str, expected: &str| {
+        let error = edit::rename_kernel(package, old, new).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    };
+    check(&mut renamed, "b", "c", "kernel \"b\": the package has \"a\"");
+    check(&mut renamed, "a", "a", "kernel \"a\": the package has one");
+    check(&mut renamed, "a", "a:b", "neither may have one");
+    check(&mut renamed, "a", "a\n", "control characters are not kept");
+    check(&mut renamed, "a", "", "a text is expected");
+    check(&mut renamed, "a", &"n".repeat(62), "63 bytes together");
+    assert_eq!(renamed.to_bytes().unwrap(), taken);
+    edit::rename_kernel(&mut renamed, "a", "scale").unwrap();
+    let renamed = renamed.to_bytes().unwrap();
+    assert!(merge(&[taken.clone(), taken.clone()], Merge::default()).unwrap_err().to_string().contains("rename"));
+    let (merged, _) = merge(&[taken, renamed], Merge::default()).unwrap();
+    let names: Vec<String> = launches(&merged).into_iter().map(|(name, ..)| name).collect();
+    assert_eq!(names, ["a:a", "scale:a"]);
+}
+
+#[test]
+fn connections_are_counted_before_they_are_made() {
+    let mut inputs = inputs(2, A).unwrap();
+    let kernel = &mut inputs.kernels[0];
+    kernel.instances = (0..8000).map(|index| format!("i{index}")).collect();
+    let argument = kernel.arguments[3].clone();
+    kernel.arguments.extend((0..8000).map(|_| argument.clone()));
+    let error = inputs.build(STAMP).unwrap_err().to_string();
+    assert!(error.contains("connections 64048000: CONNECTIVITY is read with at most 65536"), "{error}");
+}
+
+#[test]
 fn splitting_says_which_kernels_no_pdi_lists() {
     let mut inputs = inputs(2, B).unwrap();
     let mut kernel = inputs.kernels[0].clone();
@@ -160,7 +248,7 @@ fn what_is_there_twice_is_refused() {
     check(&|inputs| id(inputs, 1, "0x901"), "kernel id 0x901: b:b has it");
     check(&|inputs| id(inputs, 1, "0x7"), "kernel id 0x7: c:c has it, but AIE_PARTITION lists 0x901, 0x902");
     check(&|inputs| inputs.kernels[0].instances.push("b".to_owned()), "instance \"b:b\"");
-    check(&|inputs| inputs.kernels[0].instances[0] = "x".repeat(64), "name");
+    check(&|inputs| inputs.kernels[0].instances[0] = "x".repeat(64), "63 bytes together");
     check(&|inputs| inputs.kernels[0].arguments[3].memory = Some("DDR".to_owned()), "MEM_TOPOLOGY has HOST, SRAM");
     check(&|inputs| inputs.kernels[0].arguments[3].memory = Some("0,2".to_owned()), "memory index 2");
     check(&|inputs| inputs.memory = None, "MEM_TOPOLOGY has no memory");

@@ -213,6 +213,14 @@ impl<'t> At<'t> {
         self.tree.items().enumerate().map(step)
     }
 
+    /// The same, if it is no text.
+    pub(crate) fn list(&self) -> Result<&At<'t>> {
+        match self.tree.text.as_str() {
+            "" => Ok(self),
+            text => Err(self.error(super::shown(text), "a list is expected")),
+        }
+    }
+
     /// The text of a value.
     pub(crate) fn text(&self) -> Result<&'t str> {
         if self.tree.children.is_empty() {

@@ -16,7 +16,7 @@ impl<const N: usize> Name<N> {
     pub fn new(text: &str) -> Result<Name<N>> {
         if text.len() >= N || text.contains('\0') {
             let bound = format!("at most {} bytes without NUL fit the field", N.saturating_sub(1));
-            return Err(Error::refused("name", format!("{text:?}"), bound));
+            return Err(Error::refused("name", shown(text), bound));
         }
         Ok(Name::cut(text.as_bytes()))
     }
@@ -63,6 +63,15 @@ impl<const N: usize> fmt::Display for Name<N> {
     }
 }
 
+/// The begin of a text, quoted: a file may hold very long ones.
+pub(crate) fn shown(text: &str) -> String {
+    const SHOWN: usize = 64;
+    match text.char_indices().nth(SHOWN).and_then(|(end, _)| text.get(..end)) {
+        None => format!("{text:?}"),
+        Some(begin) => format!("{begin:?}..."),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,5 +85,12 @@ mod tests {
         assert_eq!(Name(*b"ab\0z").text(), "ab");
         assert!(!Name(*b"abcd").is_terminated());
         assert_eq!(Name(*b"abcd").text(), "abcd");
+    }
+
+    #[test]
+    fn long_texts_are_cut_in_messages() {
+        assert_eq!(shown("a\n"), "\"a\\n\"");
+        assert_eq!(shown(&"ä".repeat(64)), format!("\"{}\"", "ä".repeat(64)));
+        assert_eq!(shown(&"ä".repeat(65)), format!("\"{}\"...", "ä".repeat(64)));
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Drivers take sections of at most 64 KiB. As text an entry takes a hundred times its bytes.
-const MAX_ENTRIES: u32 = 1 << 16;
+pub(crate) const MAX_ENTRIES: usize = 1 << 16;
 
 /// The count, checked against the size, and a reader at the first entry. `head_bytes` stand before the entries.
 pub(super) fn open<'a>(
@@ -20,7 +20,7 @@ pub(super) fn open<'a>(
     let count = reader.u32("m_count")?;
     reader.take(head_bytes.saturating_sub(4), "padding")?;
     let expected = usize::try_from(count).ok().and_then(|count| count.checked_mul(entry_bytes));
-    if count > MAX_ENTRIES {
+    if count as usize > MAX_ENTRIES {
         return Err(reader.malformed(0, "m_count", count, format!("at most {MAX_ENTRIES} are read")));
     }
     if expected != Some(reader.remaining()) {

@@ -6,6 +6,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use xclbin_tools::{
     axlf::{Axlf, Kind},
+    cdo::assemble,
+    pdi,
     section::EmbeddedMetadata,
 };
 
@@ -26,8 +28,13 @@ fn folder() -> TempDir {
     for (name, text) in FIXTURES {
         fs::write(folder.path().join(name), text).expect("a file");
     }
-    fs::write(folder.path().join("a.pdi"), "image a").expect("a file");
-    fs::write(folder.path().join("sub/b.pdi"), "image b").expect("a file");
+    let [a, b] = ["passthrough.cdo.txt", "passthrough-npu4.cdo.txt"].map(|name| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+        let cdo = assemble(&fs::read_to_string(path).expect("a fixture")).expect("a CDO");
+        pdi::build(&[&cdo], &pdi::Options::default()).expect("a PDI")
+    });
+    fs::write(folder.path().join("a.pdi"), a).expect("a file");
+    fs::write(folder.path().join("sub/b.pdi"), b).expect("a file");
     folder
 }
 
@@ -85,7 +92,20 @@ fn taken_ids_are_given_anew_and_said() {
     assert_eq!(json["renumbered"][1], serde_json::json!({"file": "b.xclbin", "what": "PDI", "from": 1, "to": 2}));
     let keep = ["merge", "a.xclbin", "b.xclbin", "-o", "d.xclbin", "--keep-ids"];
     fails(folder, &keep, 3, "b.xclbin: kernel id 0x901: a package before has it");
-    fails(folder, &["merge", "a.xclbin", "a.xclbin", "-o", "d.xclbin"], 3, "kernel \"MLIR_AIE\"");
+    let twice = ["merge", "a.xclbin", "a.xclbin", "-o", "d.xclbin"];
+    fails(
+        folder,
+        &twice,
+        3,
+        "a.xclbin: kernel \"MLIR_AIE\": a package before has one of that name: rename one (`--rename`)",
+    );
+    let rename = |value: &'static str| [&twice[..], &["--rename", value]].concat();
+    fails(folder, &rename("MLIR_AIE=x"), 2, "N:OLD=NEW is expected");
+    fails(folder, &rename("3:MLIR_AIE=x"), 2, "--rename 3: the packages are 1 to 2");
+    fails(folder, &rename("2:OTHER=x"), 3, "a.xclbin: kernel \"OTHER\": the package has \"MLIR_AIE\"");
+    done(folder, &rename("2:MLIR_AIE=scale"));
+    assert_eq!(kernels(&file(folder, "d.xclbin")), ["MLIR_AIE", "scale"]);
+    fs::remove_file(folder.join("d.xclbin")).expect("a file");
     fails(folder, &["merge", "a.xclbin", "b.xclbin", "-o", "-", "--json"], 2, "both want standard output");
     let input = ["build", "--manifest", "b.json", "--input", "a.xclbin", "-o", "e.xclbin"];
     fails(folder, &input, 3, "kernel id 0x901: MLIR_AIE:MLIRAIE has it");
@@ -101,10 +121,28 @@ fn builds_say_what_is_missing() {
     let folder = folder.path();
     fails(folder, &["build", "-o", "a.xclbin"], 2, "--manifest <JSON>");
     fails(folder, &["build", "--manifest", "no.json", "-o", "a.xclbin"], 3, "cannot read no.json");
-    fails(folder, &["build", "--manifest", "a.pdi", "-o", "a.xclbin"], 3, "a.pdi: line 1, column 1");
+    fs::write(folder.join("text"), "image").expect("a file");
+    fails(folder, &["build", "--manifest", "text", "-o", "a.xclbin"], 3, "text: line 1, column 1");
     fails(folder, &[&BUILD[..], &["-o", "a.xclbin", "--uuid", "x"]].concat(), 2, "32 hexadecimal digits");
     let other = [&BUILD[..], &["-o", "a.xclbin", "--kernels", "wide.json"]].concat();
     fails(folder, &other, 3, "kernel id 0x90a: WIDE:WIDE_0 has it, but AIE_PARTITION lists 0x901 alone");
+    fails(
+        folder,
+        &[BUILD[0], BUILD[5], BUILD[6], "-o", "a.xclbin", BUILD[1], BUILD[2]],
+        3,
+        "xclbin build --mem-topology",
+    );
+    fails(folder, &["build", BUILD[1], BUILD[2], "-o", "a.xclbin"], 3, "xclbin build --mem-topology");
+    for bytes in ["", "{}"] {
+        fs::write(folder.join("a.pdi"), bytes).expect("a file");
+        fails(folder, &[&BUILD[..], &["-o", "a.xclbin"]].concat(), 3, "partition.json: \"a.pdi\" is no PDI");
+        fails(
+            folder,
+            &["build", "--manifest", "manifest.json", "-o", "a.xclbin"],
+            3,
+            "manifest.json: \"a.pdi\" is no PDI",
+        );
+    }
     fs::remove_file(folder.join("a.pdi")).expect("the file was there");
     fails(folder, &[&BUILD[..], &["-o", "a.xclbin"]].concat(), 3, "cannot read a.pdi");
     assert!(!folder.join("a.xclbin").exists());
@@ -140,6 +178,15 @@ fn stands_in_for_xclbinutil() {
     assert_eq!(String::from_utf8(file(folder, "a.txt")).expect("text"), info);
     fails(folder, &["--info", "--private-key", "x"], 2, "--private-key is not supported");
     fails(folder, &["-i", "kernels.json", "--info"], 3, "kernels.json: axlf, byte 0x0: magic");
+    #[cfg(unix)]
+    {
+        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"f\xff.xclbin");
+        let name: &std::ffi::OsStr = name;
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xclbin"));
+        let output = command.args(["--info", "--input"]).arg(name).output().expect("xclbin starts");
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains("options of xclbinutil are in UTF-8"));
+    }
     let kinds = String::from_utf8(done(folder, &["--list-sections"])).expect("text");
     assert!(kinds.lines().any(|kind| kind == "AIE_PARTITION"), "{kinds}");
     #[cfg(unix)]
