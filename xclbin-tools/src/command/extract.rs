@@ -1,6 +1,7 @@
 //! `xclbin extract`: sections and PDIs into files of their own.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
@@ -57,18 +58,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let axlf = files::about(&options.input, Axlf::parse(&bytes))?;
     let mut written = Vec::new();
     if let Some(folder) = &options.directory {
-        let parts = all(&axlf);
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
-        // Looked at before the first is written, so that a clash leaves the folder as it was.
-        let taken = parts.iter().map(|part| folder.join(&part.name)).find(|path| path.exists());
-        if let Some(path) = taken.filter(|_| !options.force) {
-            anyhow::bail!("{} exists: --force overwrites it", path.display());
-        }
-        for part in parts {
-            let path = folder.join(&part.name);
-            files::write(&path, &part.bytes, options.force)?;
-            written.push((path, part.bytes.len()));
-        }
+        let parts: Vec<_> =
+            all(&axlf).into_iter().map(|part| (folder.join(&part.name), Cow::Owned(part.bytes))).collect();
+        files::write_all(&parts, options.force)?;
+        written.extend(parts.into_iter().map(|(path, bytes)| (path, bytes.len())));
     } else if let (Some(section), Some(path)) = (&options.section, &options.output) {
         let bytes = one(&axlf, section)?;
         files::write(path, &bytes, options.force)?;

@@ -1,14 +1,19 @@
 //! Files in, whole and bounded; files out, whole or not at all, and never over another unasked.
 
+mod fresh;
+
 use std::{
-    fs::{self, File},
+    borrow::Cow,
+    collections::BTreeSet,
+    fs::{self, File, Permissions},
     io::{self, Read},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use anyhow::Context;
 
 use super::exit::{input, usage};
+use fresh::Fresh;
 
 /// The longest file that is read: a package of all images that the format's 16-bit counts allow stays below.
 const MAX_BYTES: u64 = 1 << 30;
@@ -52,37 +57,114 @@ pub(crate) fn about<T>(path: &Path, made: xclbin_tools::Result<T>) -> anyhow::Re
     made.with_context(|| path.display().to_string())
 }
 
-/// Makes a file whole or leaves what is there: a new one beside it takes its name at the end. `-` is standard
-/// output; what is no regular file (a pipe, a device) is written as it is.
+/// Makes a file whole or leaves what is there, as [`write_all`].
 ///
 /// # Errors
-/// If the file exists and `force` is not set; if it cannot be written; nothing is left behind.
+/// As [`write_all`].
 pub(crate) fn write(path: &Path, bytes: &[u8], force: bool) -> anyhow::Result<()> {
-    if path == Path::new("-") {
-        return super::output::print_bytes(bytes);
-    }
-    let name = path.display();
-    let failed = |error: io::Error| anyhow::anyhow!("cannot write {name}: {error}");
-    // A link keeps pointing where it does.
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    match target.metadata() {
-        Ok(metadata) if metadata.is_dir() => return Err(usage(format!("{name} is a folder: name a file"))),
-        Ok(metadata) if !metadata.is_file() => return fs::write(&target, bytes).map_err(failed),
-        Ok(_) if !force => return Err(exists(path)),
-        _ => {}
-    }
-    let mut new_name = target.file_name().unwrap_or_default().to_owned();
-    new_name.push(format!(".new-{}", std::process::id()));
-    let new = target.with_file_name(new_name);
-    // A link instead of a new name fails where a file appeared meanwhile.
-    let placed = |new: &Path| if force { fs::rename(new, &target) } else { fs::hard_link(new, &target) };
-    let done = fs::write(&new, bytes).and_then(|()| placed(&new));
-    if done.is_err() || !force {
-        let _ = fs::remove_file(&new);
-    }
-    done.map_err(|error| if error.kind() == io::ErrorKind::AlreadyExists { exists(path) } else { failed(error) })
+    write_all(&[(path.to_owned(), Cow::Borrowed(bytes))], force)
 }
 
-fn exists(path: &Path) -> anyhow::Error {
-    anyhow::anyhow!("{} exists: --force overwrites it", path.display())
+/// Makes all files or none. Each is written beside its place first and takes its name when all are written. `-` is
+/// standard output; what is no regular file (a pipe, a device) is written as it is, last of all.
+///
+/// # Errors
+/// If one exists and `force` is not set, is a folder, or cannot be written; if two go to the same place. Nothing that
+/// was made is left behind then; what `force` has overwritten by then stays overwritten.
+pub(crate) fn write_all(files: &[(PathBuf, Cow<'_, [u8]>)], force: bool) -> anyhow::Result<()> {
+    let mut seen = BTreeSet::new();
+    let mut targets = Vec::new();
+    for (path, bytes) in files {
+        let target = Target::of(path, force)?;
+        if !seen.insert(target.place().to_owned()) {
+            return Err(usage(format!("{} is to be written twice: name another file", path.display())));
+        }
+        targets.push((path, target, bytes));
+    }
+    let mut fresh = Vec::new();
+    for (path, target, bytes) in &targets {
+        if let Target::File { place, old } = target {
+            let made = Fresh::beside(place, old.clone(), bytes).map_err(|error| failed(path, &error))?;
+            fresh.push((*path, made));
+        }
+    }
+    let mut made: Vec<PathBuf> = Vec::new();
+    for (path, one) in fresh {
+        match one.place(force) {
+            Ok(new) => made.extend(new),
+            Err(error) => {
+                made.iter().for_each(|path| drop(fs::remove_file(path)));
+                return Err(failed(path, &error));
+            }
+        }
+    }
+    for (path, target, bytes) in &targets {
+        match target {
+            Target::Out => super::output::print_bytes(bytes)?,
+            Target::Special(place) => fs::write(place, bytes).map_err(|error| failed(path, &error))?,
+            Target::File { .. } => {}
+        }
+    }
+    Ok(())
 }
+
+fn failed(path: &Path, error: &io::Error) -> anyhow::Error {
+    let name = path.display();
+    match error.kind() {
+        io::ErrorKind::AlreadyExists => anyhow::anyhow!("{name} exists: --force overwrites it"),
+        _ => anyhow::anyhow!("cannot write {name}: {error}"),
+    }
+}
+
+/// Where bytes go.
+enum Target {
+    /// Standard output.
+    Out,
+    /// A pipe, a device.
+    Special(PathBuf),
+    /// A file, with the permissions of the one that it takes the place of.
+    File { place: PathBuf, old: Option<Permissions> },
+}
+
+impl Target {
+    fn of(path: &Path, force: bool) -> anyhow::Result<Target> {
+        if path == Path::new("-") {
+            return Ok(Target::Out);
+        }
+        match path.metadata() {
+            Ok(metadata) if metadata.is_dir() => Err(usage(format!("{} is a folder: name a file", path.display()))),
+            Ok(metadata) if !metadata.is_file() => Ok(Target::Special(path.to_owned())),
+            Ok(_) if !force => Err(failed(path, &io::ErrorKind::AlreadyExists.into())),
+            Ok(metadata) => Ok(Target::File { place: followed(path), old: Some(metadata.permissions()) }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Target::File { place: followed(path), old: None })
+            }
+            Err(error) => Err(failed(path, &error)),
+        }
+    }
+
+    fn place(&self) -> &Path {
+        match self {
+            Target::Out => Path::new("-"),
+            Target::Special(place) | Target::File { place, .. } => place,
+        }
+    }
+}
+
+/// Where a link leads, one that leads to no file yet, too: the link keeps pointing there. Loops do not get here,
+/// because the file behind them can neither be found nor be missing.
+fn followed(path: &Path) -> PathBuf {
+    // As many links as Linux follows.
+    const MOST_LINKS: usize = 40;
+    let mut place = path.to_owned();
+    for _ in 0..MOST_LINKS {
+        match fs::read_link(&place) {
+            Ok(next) => place = place.with_file_name("").join(next),
+            Err(_) => break,
+        }
+    }
+    place
+}
+
+#[cfg(test)]
+mod tests;

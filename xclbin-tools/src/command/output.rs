@@ -5,6 +5,8 @@ use std::{
     io::{self, Write},
 };
 
+use anyhow::Context;
+
 /// The version in every `--json` answer; a change of shape raises it.
 pub(crate) const JSON_VERSION: u32 = 1;
 
@@ -22,9 +24,7 @@ pub(crate) fn print(text: &str) -> anyhow::Result<()> {
 /// As [`print()`].
 pub(crate) fn print_bytes(bytes: &[u8]) -> anyhow::Result<()> {
     let mut out = io::stdout().lock();
-    out.write_all(bytes)?;
-    out.flush()?;
-    Ok(())
+    out.write_all(bytes).and_then(|()| out.flush()).context("cannot write standard output")
 }
 
 /// Writes JSON, indented, with a line end.

@@ -1,7 +1,8 @@
 //! `xclbin pdi`: PDIs of CDOs, and what is in a PDI.
 
-use std::{fs, path::PathBuf};
+use std::{borrow::Cow, fs, path::PathBuf};
 
+use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use xclbin_tools::{
@@ -126,11 +127,11 @@ fn unpack(options: &Unpack) -> anyhow::Result<()> {
         files::write(path, &cdo_of(partition)?, options.force)?;
     }
     if let Some(folder) = &options.directory {
-        let cdos = pdi.partitions.iter().map(cdo_of).collect::<anyhow::Result<Vec<_>>>()?;
-        fs::create_dir_all(folder)?;
-        for (index, cdo) in cdos.iter().enumerate() {
-            files::write(&folder.join(format!("partition-{index}.cdo")), cdo, options.force)?;
-        }
+        let path = |index| folder.join(format!("partition-{index}.cdo"));
+        let cdos = pdi.partitions.iter().map(cdo_of).enumerate();
+        let cdos = cdos.map(|(index, cdo)| Ok((path(index), Cow::Owned(cdo?)))).collect::<anyhow::Result<Vec<_>>>()?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        files::write_all(&cdos, options.force)?;
     }
     match (&options.output, &options.directory) {
         _ if options.json => output::print_json(&json(&pdi)),
