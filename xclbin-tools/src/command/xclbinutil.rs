@@ -147,22 +147,27 @@ fn change(args: &Args, package: &mut Axlf<'_>) -> anyhow::Result<()> {
 
 /// Dumps, package and report.
 fn write(args: &Args, package: &mut Axlf<'_>) -> anyhow::Result<()> {
+    let mut files = Files::new();
     for file in &args.dump {
-        dump(package, file, args.force)?;
+        files.extend(dump(package, file)?);
     }
     if let Some(path) = &args.output {
         let header = package.header_mut();
         if !args.skip_uuid_insertion && !args.key_values.iter().any(|text| keys::is_uuid(text)) {
             header.uuid = stamp::random();
         }
-        files::write(path, &package.to_bytes()?, args.force)?;
+        files.push((path.clone(), Cow::Owned(package.to_bytes()?)));
     } else if args.dump.is_empty() && args.info.is_none() && !args.quiet {
         note("xclbin: nothing is written: --output names a file");
     }
-    match &args.info {
-        None => Ok(()),
-        Some(None) => output::print(&info::text(&package.to_bytes()?)?),
-        Some(Some(path)) => files::write(path, info::text(&package.to_bytes()?)?.as_bytes(), args.force),
+    let info = args.info.as_ref().map(|_| info::text(&package.to_bytes()?)).transpose()?;
+    if let (Some(Some(path)), Some(text)) = (&args.info, &info) {
+        files.push((path.clone(), Cow::Owned(text.clone().into_bytes())));
+    }
+    files::write_all(&files, args.force)?;
+    match (&args.info, info) {
+        (Some(None), Some(text)) => output::print(&text),
+        _ => Ok(()),
     }
 }
 
@@ -214,8 +219,12 @@ fn append(package: &mut Axlf<'_>, file: &SectionFile) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Writes a section, or all that have JSON, to a file; the images of AIE_PARTITION beside it.
-fn dump(package: &Axlf<'_>, file: &SectionFile, force: bool) -> anyhow::Result<()> {
+/// Files to write, as [`files::write_all`] takes them.
+type Files = Vec<(PathBuf, Cow<'static, [u8]>)>;
+
+/// The file of a section, or of all that have JSON; the images of AIE_PARTITION in files beside it.
+fn dump(package: &Axlf<'_>, file: &SectionFile) -> anyhow::Result<Files> {
+    let one = |bytes: Vec<u8>| Ok(vec![(file.file.clone(), Cow::Owned(bytes))]);
     if file.kind.is_empty() {
         let mut all = Tree::default();
         for section in package.sections() {
@@ -225,27 +234,31 @@ fn dump(package: &Axlf<'_>, file: &SectionFile, force: bool) -> anyhow::Result<(
             };
             all.children.extend(json.unwrap_or_default().children);
         }
-        return files::write(&file.file, all.to_json().as_bytes(), force);
+        return one(all.to_json().into_bytes());
     }
     let kind = file.kind()?;
     let index = edit::position(package, kind, &file.index).ok_or_else(|| edit::missing(kind))?;
-    let Some(section) = package.sections().get(index) else { return Ok(()) };
+    let Some(section) = package.sections().get(index) else { return Ok(Vec::new()) };
     let refused = || usage(format!("{kind} is not dumped as {:?}", file.format));
     if !kind.gives().contains(&file.format) {
         return Err(refused());
     }
     if file.format == Format::Raw {
-        return files::write(&file.file, &section.bytes, force);
+        return one(section.bytes.to_vec());
     }
     if kind != Kind::AIE_PARTITION {
         let json = section::to_json(kind, &section.bytes)?.ok_or_else(refused)?;
-        return files::write(&file.file, json.to_json().as_bytes(), force);
+        return one(json.to_json().into_bytes());
+    }
+    if file.file == Path::new("-") {
+        return Err(usage("AIE_PARTITION:JSON:-: the JSON names images in files beside it: name a file"));
     }
     let partition = AiePartition::parse(&section.bytes)?;
     let names = partition.file_names();
-    for (pdi, name) in partition.pdis.iter().zip(&names) {
-        files::write(&file.file.with_file_name(name), &pdi.image, force)?;
-    }
+    let images = partition.pdis.iter().zip(&names);
+    let mut files: Vec<_> =
+        images.map(|(pdi, name)| (file.file.with_file_name(name), Cow::Owned(pdi.image.to_vec()))).collect();
     let json = Tree::default().with("aie_partition", partition.to_json(&names));
-    files::write(&file.file, json.to_json().as_bytes(), force)
+    files.push((file.file.clone(), Cow::Owned(json.to_json().into_bytes())));
+    Ok(files)
 }

@@ -1,5 +1,7 @@
 //! A kernel in IP_LAYOUT, CONNECTIVITY and MEM_TOPOLOGY, as `xclbinutil --add-kernel` puts it there.
 
+use std::collections::BTreeSet;
+
 use super::{
     few,
     kernel::{Argument, Kernel, unit_name},
@@ -11,6 +13,7 @@ use crate::{
         connectivity::Connection,
         ip_layout::{Ip, IpType},
         mem_topology::{MemType, Memory},
+        shown,
         table::MAX_ENTRIES,
     },
 };
@@ -27,11 +30,11 @@ pub(crate) struct Wiring {
 }
 
 impl Wiring {
-    /// Adds each instance of a kernel.
+    /// Adds each instance of a kernel. `units` are the names of all in IP_LAYOUT.
     ///
     /// # Errors
     /// A unit's name that is taken or too long, a kernel id that is taken, a memory that is not there.
-    pub(crate) fn add(&mut self, kernel: &Kernel) -> Result<()> {
+    pub(crate) fn add(&mut self, kernel: &Kernel, units: &mut BTreeSet<String>) -> Result<()> {
         let properties = kernel.properties()?;
         if let (Some(id), true) = (kernel.id()?, kernel.is_dpu()?) {
             self.check_id(id)?;
@@ -39,8 +42,8 @@ impl Wiring {
         self.check_count(kernel)?;
         for instance in &kernel.instances {
             let name = format!("{}:{instance}", kernel.name);
-            if self.ips.ips.iter().any(|ip| ip.name.text() == name) {
-                return Err(Error::refused("instance", format!("{name:?}"), "the package has one of that name"));
+            if !units.insert(name.clone()) {
+                return Err(Error::refused("instance", shown(&name), "the package has one of that name"));
             }
             let index = i32::try_from(self.ips.ips.len())
                 .map_err(|_| Error::refused("instance", &name, "CONNECTIVITY counts units with 31 bits"))?;
@@ -95,7 +98,7 @@ impl Wiring {
             Some(indices) => indices,
             None => {
                 let named = self.memory.memories.iter().position(|memory| memory.tag.text() == wanted);
-                vec![named.ok_or_else(|| Error::refused("memory", format!("{wanted:?}"), bound()))?]
+                vec![named.ok_or_else(|| Error::refused("memory", shown(wanted), bound()))?]
             }
         };
         let checked = |index: usize| i32::try_from(index).ok().filter(|_| index < n_memories);

@@ -111,10 +111,11 @@ pub fn add_kernels(package: &mut Axlf<'_>, kernels: &[Kernel]) -> Result<()> {
         return Ok(());
     }
     let (mut metadata, mut wiring) = (parts::metadata(package)?, parts::wiring(package)?);
+    let mut units = wiring.ips.ips.iter().map(|ip| ip.name.to_string()).collect();
     for kernel in kernels {
         let within = |error: Error| error.within(format!("kernel {:?}", kernel.name));
         metadata.add(kernel.to_xml().map_err(within)?)?;
-        wiring.add(kernel).map_err(within)?;
+        wiring.add(kernel, &mut units).map_err(within)?;
     }
     put(package, Kind::EMBEDDED_METADATA, metadata.to_bytes());
     parts::put_wiring(package, &wiring)

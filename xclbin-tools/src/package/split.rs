@@ -18,6 +18,9 @@ use crate::{
     },
 };
 
+/// Real packages have some dozens.
+const PDIS_MAX: usize = 1024;
+
 /// A package about to be split. Its parts are made one at a time: all together may be far larger than the whole.
 #[derive(Clone, Debug)]
 pub struct Split<'w, 'a> {
@@ -31,11 +34,16 @@ impl<'w, 'a> Split<'w, 'a> {
     /// Reads what is to be split.
     ///
     /// # Errors
-    /// As for reading the package's sections; no PDI in it.
+    /// As for reading the package's sections; no PDI in it, or more than 1024.
     pub fn of(whole: &'w Axlf<'a>) -> Result<Split<'w, 'a>> {
         let parts = Parts::of(whole)?;
         if parts.partition.pdis.is_empty() {
             return Err(Error::refused("package", "without PDIs", "nothing is there to split"));
+        }
+        let n_pdis = parts.partition.pdis.len();
+        if n_pdis > PDIS_MAX {
+            let bound = format!("at most {PDIS_MAX} are split: each part is made from the whole");
+            return Err(Error::refused("count of PDIs", n_pdis, bound));
         }
         let unit_ids = unit_ids(&parts);
         Ok(Split { whole, parts, unit_ids })

@@ -5,13 +5,13 @@ use std::{fs, path::Path};
 use serde_json::Value;
 use tempfile::TempDir;
 use xclbin_tools::{
-    axlf::{Axlf, Kind},
+    axlf::{Axlf, Kind, Section},
     cdo::assemble,
     pdi,
-    section::EmbeddedMetadata,
+    section::{AiePartition, EmbeddedMetadata},
 };
 
-use crate::{done, fails, run};
+use crate::{done, fails, run, run_with};
 
 const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
 const FIXTURES: [(&str, &str); 5] = [
@@ -73,6 +73,51 @@ fn a_manifest_becomes_a_package_that_splits_and_merges() {
     assert_eq!((&json["version"], json["files"].as_array().map(Vec::len)), (&1.into(), Some(2)));
     let second = file(folder, "parts/m.1.xclbin");
     assert!(Axlf::parse(&second).expect("a package").header().uuid.to_string().ends_with("ef00"));
+}
+
+#[test]
+fn split_writes_all_parts_or_none() {
+    let folder = folder();
+    let folder = folder.path();
+    done(folder, &["build", "--manifest", "manifest.json", "-o", "m.xclbin"]);
+    fs::create_dir(folder.join("parts")).expect("a folder");
+    fs::write(folder.join("parts/m.1.xclbin"), "old").expect("a file");
+    fails(folder, &["split", "m.xclbin", "-o", "parts"], 1, "m.1.xclbin exists: --force overwrites it");
+    assert!(!folder.join("parts/m.0.xclbin").exists());
+    let whole = file(folder, "m.xclbin");
+    let from_stdin = run_with(folder, &["split", "-", "-o", "parts"], &whole);
+    assert_eq!(String::from_utf8_lossy(&from_stdin.out), "parts/package.0.xclbin\nparts/package.1.xclbin\n");
+    // A section as long as all else goes into every part.
+    let mut package = Axlf::parse(&whole).expect("a package");
+    let section = package.sections_mut().iter_mut().find(|section| section.kind == Kind::AIE_PARTITION);
+    let section = section.expect("a partition");
+    let bytes = section.bytes.clone();
+    let mut partition = AiePartition::parse(&bytes).expect("a partition");
+    partition.pdis = vec![partition.pdis[0].clone(); 40];
+    partition.pdis.iter_mut().for_each(|pdi| pdi.image = Vec::new().into());
+    section.bytes = partition.to_bytes().expect("a section").into();
+    let (kind, name) = (Kind::from_name("USER_METADATA").expect("a kind"), section.name);
+    package.sections_mut().push(Section { kind, name, bytes: vec![1; 100_000].into() });
+    fs::write(folder.join("big.xclbin"), package.to_bytes().expect("a package")).expect("a file");
+    fails(folder, &["split", "big.xclbin", "-o", "big"], 3, "big.xclbin: its parts have more than 16 times its");
+    assert!(!folder.join("big").exists());
+}
+
+#[test]
+fn dumps_are_all_written_or_none() {
+    let folder = folder();
+    let folder = folder.path();
+    done(folder, &["build", "--manifest", "manifest.json", "-o", "m.xclbin"]);
+    fs::create_dir(folder.join("dump")).expect("a folder");
+    let image = "dump/00000000-0000-0000-0000-000000000002.pdi";
+    fs::write(folder.join(image), "old").expect("a file");
+    let options = ["-i", "m.xclbin", "--dump-section", "IP_LAYOUT:JSON:dump/i.json", "AIE_PARTITION:JSON:dump/p.json"];
+    fails(folder, &options, 1, "exists: --force overwrites it");
+    assert_eq!(fs::read_dir(folder.join("dump")).expect("a folder").count(), 1);
+    done(folder, &[&options[..], &["--force"]].concat());
+    assert_eq!(fs::read_dir(folder.join("dump")).expect("a folder").count(), 4);
+    assert_eq!(file(folder, image), file(folder, "sub/b.pdi"));
+    fails(folder, &["-i", "m.xclbin", "--dump-section", "AIE_PARTITION:JSON:-"], 2, "name a file");
 }
 
 #[test]
@@ -180,10 +225,13 @@ fn stands_in_for_xclbinutil() {
     fails(folder, &["-i", "kernels.json", "--info"], 3, "kernels.json: axlf, byte 0x0: magic");
     #[cfg(unix)]
     {
-        let name = std::os::unix::ffi::OsStrExt::from_bytes(b"f\xff.xclbin");
-        let name: &std::ffi::OsStr = name;
+        use std::os::unix::ffi::OsStrExt;
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xclbin"));
-        let output = command.args(["--info", "--input"]).arg(name).output().expect("xclbin starts");
+        let output = command
+            .args(["--info", "--input"])
+            .arg(std::ffi::OsStr::from_bytes(b"f\xff.xclbin"))
+            .output()
+            .expect("xclbin starts");
         assert_eq!(output.status.code(), Some(2));
         assert!(String::from_utf8_lossy(&output.stderr).contains("options of xclbinutil are in UTF-8"));
     }
