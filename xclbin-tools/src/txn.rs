@@ -3,7 +3,7 @@
 //!
 //! Two layouts of operations exist: version 0.1 (mlir-aie, and aie-rt's plain export) and version 1.0 (aie-rt's
 //! "optimized" export, without sizes where the kind fixes them). Sources: `Xilinx/mlir-aie:include/aie/Runtime/
-//! TxnEncoding.h` (0.1), `Xilinx/aie-rt:driver/src/core/xaie_txn.h` (both; all kinds).
+//! TxnEncoding.h` (0.1), `Xilinx/aie-rt:driver/src/common/xaie_txn.h` (both; all kinds).
 //!
 //! Writers leave what they like in padding: aie-rt parts of the address and whatever was in memory, mlir-aie zeros.
 //! [`Reserved`] keeps it, so that a stream is written back byte for byte.

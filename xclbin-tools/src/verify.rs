@@ -21,17 +21,19 @@ mod kernels;
 mod memory;
 mod package;
 mod partition;
+mod patch;
 mod pdi;
 mod rule;
 mod stream;
+mod transfers;
 
-pub use finding::{Finding, Findings};
-pub use package::{Kind, file, package};
+pub use finding::{Basis, Finding, Findings};
+pub use package::{Kind, Launch, file, package};
 pub use rule::{Rule, Severity};
 
 /// Every rule, in the order of a package's parts.
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
-    let subjects: [&[&Rule]; 10] = [
+    let subjects: [&[&Rule]; 13] = [
         container::RULES,
         partition::RULES,
         kernels::RULES,
@@ -40,7 +42,10 @@ pub fn rules() -> impl Iterator<Item = &'static Rule> {
         pdi::RULES,
         cdo::RULES,
         address::RULES,
+        package::RULES,
         stream::RULES,
+        transfers::RULES,
+        patch::RULES,
         elf::RULES,
     ];
     subjects.into_iter().flatten().copied()

@@ -1,6 +1,7 @@
 //! `xclbin verify`: what hardware would answer with garbage or a hang, before it does.
 
 use std::{
+    ffi::OsString,
     fmt::Write,
     path::{Path, PathBuf},
 };
@@ -8,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use xclbin_tools::{
     array::Device,
-    verify::{self, Finding, Findings, Kind, Rule, Severity},
+    verify::{self, Basis, Finding, Findings, Kind, Launch, Rule, Severity},
 };
 
 use super::{
@@ -31,9 +32,10 @@ pub(crate) struct Options {
     #[arg(value_name = "FILE", required_unless_present_any = ["rules", "explain"])]
     inputs: Vec<PathBuf>,
     /// An instruction stream that is launched with the package: its columns, patches and generation are held
-    /// against it; may be given several times
-    #[arg(long, value_name = "FILE")]
-    insts: Vec<PathBuf>,
+    /// against it; with the name of its kernel where the package has several. May be given several times. A file
+    /// whose name has a `=` is given as ./FILE
+    #[arg(long, value_name = "[KERNEL=]FILE")]
+    insts: Vec<OsString>,
     /// The device that the files are for: npu1 (Phoenix, Hawk Point), npu2 or npu4 (Strix and later), or a PCI id
     /// such as 17f0_10. Without it, what a partition or a stream says is taken, or what holds for every device
     #[arg(long, value_parser = device)]
@@ -57,6 +59,40 @@ fn device(name: &str) -> Result<&'static Device, String> {
     Device::by_name(name).ok_or_else(|| format!("known are {}, and their PCI ids", names.join(", ")))
 }
 
+/// A stream that is launched with the packages.
+struct Insts {
+    name: String,
+    kernel: Option<String>,
+    bytes: Vec<u8>,
+}
+
+impl Insts {
+    /// Reads what `--insts` names.
+    fn read(wish: &OsString) -> anyhow::Result<Insts> {
+        let split = wish.to_str().and_then(|wish| wish.split_once('=')).filter(|(kernel, _)| !kernel.contains('/'));
+        let (kernel, path) = split.map_or((None, Path::new(wish)), |(kernel, path)| (Some(kernel), Path::new(path)));
+        if kernel == Some("") {
+            return Err(usage(format!("--insts {}: a kernel's name is expected before =", wish.display())));
+        }
+        let bytes = files::read(path)?;
+        let name = path.display().to_string();
+        let what = match Kind::of(&bytes) {
+            Some(Kind::Stream) => return Ok(Insts { name, kernel: kernel.map(str::to_owned), bytes }),
+            Some(Kind::Elf) => "an ELF file, which holds its stream: check it by itself",
+            Some(Kind::Xclbin) => "a package",
+            Some(Kind::Pdi) => "a PDI",
+            Some(Kind::Cdo) => "a CDO",
+            None if bytes.is_empty() => "empty",
+            None => "none by its first bytes",
+        };
+        Err(input(format!("{name}: --insts takes an instruction stream (insts.bin), and the file is {what}")))
+    }
+
+    fn launch(&self) -> Launch<'_> {
+        Launch { name: &self.name, bytes: &self.bytes, kernel: self.kernel.as_deref() }
+    }
+}
+
 /// A file and what was found in it.
 struct Checked {
     name: String,
@@ -73,15 +109,12 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         let rule = verify::rule(name).ok_or_else(|| usage(format!("no rule {name:?}: --rules lists them")))?;
         return print_rule(rule, options.json);
     }
-    let streams: Vec<(String, Vec<u8>)> = options
-        .insts
-        .iter()
-        .map(|path| Ok((path.display().to_string(), files::read(path)?)))
-        .collect::<anyhow::Result<_>>()?;
+    let insts: Vec<Insts> = options.insts.iter().map(Insts::read).collect::<anyhow::Result<_>>()?;
+    let launches: Vec<Launch<'_>> = insts.iter().map(Insts::launch).collect();
     let mut checked = Vec::new();
     let mut n_unread = 0_usize;
     for path in &options.inputs {
-        match check(path, &streams, options.device) {
+        match check(path, &launches, options.device) {
             Ok(file) => checked.push(file),
             // One bad file among several does not hide the others.
             Err(error) if options.inputs.len() > 1 && error.downcast_ref::<super::exit::CliError>().is_some() => {
@@ -104,17 +137,17 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(if is_bad { Outcome::Found } else { Outcome::Done })
 }
 
-fn check(path: &Path, streams: &[(String, Vec<u8>)], device: Option<&'static Device>) -> anyhow::Result<Checked> {
+fn check(path: &Path, launches: &[Launch<'_>], device: Option<&'static Device>) -> anyhow::Result<Checked> {
     let bytes = files::read(path)?;
     let name = path.display().to_string();
-    let no_kind = || input(format!("{name} starts like no package, PDI, CDO, instruction stream or ELF file"));
+    let no_kind = || match bytes.is_empty() {
+        true => input(format!("{name} is empty")),
+        false => input(format!("{name} starts like no package, PDI, CDO, instruction stream or ELF file")),
+    };
     let kind = Kind::of(&bytes).ok_or_else(no_kind)?;
     let found = match kind {
-        Kind::Xclbin => {
-            let streams: Vec<(&str, &[u8])> = streams.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
-            verify::package(&bytes, &streams, device)
-        }
-        _ if !streams.is_empty() => {
+        Kind::Xclbin => verify::package(&bytes, launches, device),
+        _ if !launches.is_empty() => {
             return Err(usage(format!("{name} is no package: --insts checks streams against a package's kernels")));
         }
         _ => verify::file(&bytes, device).ok_or_else(no_kind)?,
@@ -169,8 +202,18 @@ fn report(file: &Checked) -> String {
     }
     let found = &file.found;
     let counts = counts(found.count_of(Severity::Error), found.count_of(Severity::Warning));
-    let _ = writeln!(text, "{}: {counts}", file.name);
+    let _ = writeln!(text, "{}: {counts} ({})", file.name, device_of(found));
     text
+}
+
+/// For which device a file was checked.
+fn device_of(found: &Findings) -> String {
+    match found.device() {
+        None => "for any device".to_owned(),
+        Some((device, Basis::Given)) => format!("for {}", device.name),
+        Some((device, Basis::Partition)) => format!("for {}, as its partition fits no other", device.name),
+        Some((device, Basis::Stream)) => format!("for {}, as the stream says", device.name),
+    }
 }
 
 /// Rules in the order in which they were broken.
@@ -205,6 +248,8 @@ fn json_of_file(file: &Checked) -> Value {
     json!({
         "file": file.name,
         "kind": file.kind.name(),
+        "device": file.found.device().map(|(device, _)| device.name),
+        "device_from": file.found.device().map(|(_, basis)| basis.name()),
         "findings": findings.collect::<Vec<_>>(),
         "n_errors": file.found.count_of(Severity::Error),
         "n_warnings": file.found.count_of(Severity::Warning),

@@ -252,8 +252,10 @@ fn kernel(json: &At<'_>, id: u64) -> Result<Kernel> {
             return Err(list.error(format!("{} arguments", given.len()), bound));
         }
     }
-    for index in given.len()..BUFFERS_MIN {
-        given.push(Wanted::buffer(format!("bo{index}")));
+    // Five addresses are read: a shorter number among the arguments takes the place of none.
+    let has_address = |wanted: &&Wanted| size_bytes(&wanted.c_type) == Some(8);
+    for _ in given.iter().filter(has_address).count()..BUFFERS_MIN {
+        given.push(Wanted::buffer(format!("bo{}", given.len())));
     }
     let mut wanted = vec![
         Wanted { name: "opcode".to_owned(), c_type: "uint64_t".to_owned(), memory: None },
@@ -397,7 +399,17 @@ mod tests {
         };
         let add = ["opcode@0x0", "instr@0x8", "ninstr@0x10", "a@0x14", "b@0x1c", "sum@0x24", "bo3@0x2c", "bo4@0x34"];
         assert_eq!(offsets(&inputs.kernels[0]), add);
-        let scale = ["opcode@0x0", "instr@0x8", "ninstr@0x10", "x@0x14", "n@0x1c", "y@0x20", "bo3@0x28", "bo4@0x30"];
+        let scale = [
+            "opcode@0x0",
+            "instr@0x8",
+            "ninstr@0x10",
+            "x@0x14",
+            "n@0x1c",
+            "y@0x20",
+            "bo3@0x28",
+            "bo4@0x30",
+            "bo5@0x38",
+        ];
         assert_eq!(offsets(&inputs.kernels[1]), scale);
         assert_eq!(inputs.kernels[1].arguments[4].memory, None);
         assert_eq!(inputs.kernels[1].instances, ["scale0"]);

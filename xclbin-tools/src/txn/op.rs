@@ -178,7 +178,7 @@ pub const MAX_PADDING: usize = 6;
 
 impl Reserved<'_> {
     /// As the usual writer of this kind leaves it: zeros, and a tail where aie-rt, the one writer of polls, has the
-    /// padding of its structure (`Xilinx/aie-rt:driver/src/core/xaie_txn.h`, `XAie_MaskPoll32Hdr`).
+    /// padding of its structure (`Xilinx/aie-rt:driver/src/common/xaie_txn.h`, `XAie_MaskPoll32Hdr`).
     #[must_use]
     pub fn usual(version: Version, op: &Op<'_>) -> Reserved<'static> {
         let polls = matches!(op, Op::MaskPoll { .. } | Op::MaskPollBusy { .. });

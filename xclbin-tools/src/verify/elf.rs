@@ -1,12 +1,15 @@
 //! Rules for aiebu's ELF files: what the runtime patches, and the streams and PDIs inside.
 
-use std::{collections::HashSet, fmt};
+use std::{
+    collections::{HashMap, HashSet},
+    fmt,
+};
 
-use super::{Findings, address::Columns, pdi, rule::rules, stream};
+use super::{Basis, Findings, address::Columns, patch, pdi, rule::rules, stream};
 use crate::{
     array::{Device, Register, TileKind},
     elf::{Elf, Note, Relocation, Schema, Section, Symbol, section_kind},
-    txn::{KERNEL_ARGUMENTS_BEFORE, Op, Stream, Version},
+    txn::{DDR_APERTURE, KERNEL_ARGUMENTS_BEFORE, Op, Stream, Version},
 };
 
 rules! {
@@ -61,7 +64,8 @@ pub(super) fn check(bytes: &[u8], place: &dyn fmt::Display, device: Option<&'sta
         Ok(elf) => elf,
         Err(error) => return found.add_error(&MALFORMED, place, &error),
     };
-    let device = device.or_else(|| elf.streams().find_map(|(_, stream)| device_of(&stream.ok()?)));
+    let by_streams = || elf.streams().find_map(|(_, stream)| device_of(&stream.ok()?));
+    let device = found.assume([(device, Basis::Given), (by_streams(), Basis::Stream)]);
     let columns = columns(&elf).map_or(Columns::of_device(device), Columns::of_partition);
     for section in elf.sections.iter().filter(|section| section.name.starts_with(".pdi")) {
         pdi::check(section.data, &format_args!("{place}, {}", section.name), columns, false, found);
@@ -69,7 +73,7 @@ pub(super) fn check(bytes: &[u8], place: &dyn fmt::Display, device: Option<&'sta
     // Streams are checked as bytes: what the parser refuses has a rule of its own there.
     for section in elf.sections.iter().filter(|section| is_code(section.name)) {
         let place = format_args!("{place}, {}", section.name);
-        let context = stream::Context { place: &place, device, columns, n_buffers: None, is_in_elf: true };
+        let context = stream::Context { device, is_in_elf: true, ..stream::Context::new(&place, columns) };
         stream::check_bytes(section.data, context, found);
     }
     let count = |start: &str| elf.sections.iter().filter(|section| section.name.starts_with(start)).count();
@@ -111,8 +115,8 @@ fn check_patches(
     found: &mut Findings,
 ) {
     let n_arguments = n_arguments(elf);
-    // Descriptors of a section are looked up once: relocations of one section stand together.
-    let mut descriptors: (&str, HashSet<u32>) = ("", HashSet::new());
+    // By the offset of the section; several relocations are in one.
+    let mut descriptors: HashMap<(u32, usize), HashSet<u32>> = HashMap::new();
     for (index, (section, symbol, relocation)) in patches.iter().enumerate() {
         let place = format_args!("{place}, relocation {index} ({} in {})", symbol.name, section.name);
         let Relocation { offset, schema, addend, .. } = effective(elf, relocation);
@@ -127,17 +131,16 @@ fn check_patches(
             continue;
         }
         if schema == Schema::SHIM_DMA_48 && is_code(section.name) {
-            if descriptors.0 != section.name {
-                descriptors = (section.name, descriptors_of(section.data));
-            }
-            if !descriptors.1.contains(&offset) {
+            let of_section =
+                descriptors.entry((section.offset, section.data.len())).or_insert_with(|| descriptors_of(section.data));
+            if !of_section.contains(&offset) {
                 let bound = "no block write of a shim tile's descriptor has its first word there";
                 found.add(&DESCRIPTOR, place, format_args!("offset {offset:#x}"), bound);
             }
         }
         let is_address = [Schema::SHIM_DMA_48, Schema::CONTROL_PACKET_48].contains(&schema);
-        if is_address && u64::from(addend) >= stream::HOST_WINDOW {
-            found.add(&stream::WINDOW, place, format_args!("offset {addend:#x}"), "the runtime adds 0x80000000 itself");
+        if is_address && u64::from(addend) >= DDR_APERTURE {
+            found.add(&patch::WINDOW, place, format_args!("offset {addend:#x}"), "the runtime adds 0x80000000 itself");
         }
         check_symbol(elf, symbol.name, n_arguments, &place, found);
     }

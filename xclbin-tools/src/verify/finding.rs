@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt};
 
 use super::{Rule, Severity};
-use crate::error::Error;
+use crate::{array::Device, error::Error};
 
 /// A place that breaks a rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,9 +24,33 @@ impl fmt::Display for Finding {
     }
 }
 
+/// Why a device is taken for the one that a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Basis {
+    /// The caller says it.
+    Given,
+    /// No other device can hold the partition.
+    Partition,
+    /// An instruction stream names it.
+    Stream,
+}
+
+impl Basis {
+    /// `given`, `partition`, `stream`.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Basis::Given => "given",
+            Basis::Partition => "partition",
+            Basis::Stream => "stream",
+        }
+    }
+}
+
 /// Findings in the order of the file.
 #[derive(Clone, Debug, Default)]
 pub struct Findings {
+    device: Option<(&'static Device, Basis)>,
     listed: Vec<Finding>,
     counts: HashMap<&'static str, (Severity, usize)>,
 }
@@ -37,6 +61,21 @@ impl Findings {
 
     /// Bytes of a text from the file in a finding; what is longer is cut.
     const MOST_BYTES: usize = 200;
+
+    /// The device that was asked for, and why it was; none where all were, what holds for each of them.
+    #[must_use]
+    pub fn device(&self) -> Option<(&'static Device, Basis)> {
+        self.device
+    }
+
+    /// Takes the first device that is known for the one to ask for.
+    pub(super) fn assume<const N: usize>(
+        &mut self,
+        devices: [(Option<&'static Device>, Basis); N],
+    ) -> Option<&'static Device> {
+        self.device = devices.into_iter().find_map(|(device, basis)| Some((device?, basis)));
+        self.device.map(|(device, _)| device)
+    }
 
     /// The listed ones.
     #[must_use]
@@ -92,7 +131,18 @@ impl Findings {
     }
 }
 
-fn cut(mut text: String) -> String {
+/// One line for a terminal: control characters escaped, not too long.
+fn cut(text: String) -> String {
+    let mut text = match text.chars().any(char::is_control) {
+        true => text.chars().fold(String::new(), |mut out, it| {
+            match it.is_control() {
+                true => out.extend(it.escape_default()),
+                false => out.push(it),
+            }
+            out
+        }),
+        false => text,
+    };
     if text.len() > Findings::MOST_BYTES {
         let end = (0..=Findings::MOST_BYTES).rev().find(|&end| text.is_char_boundary(end)).unwrap_or(0);
         text.truncate(end);
@@ -127,6 +177,13 @@ mod tests {
         let mut found = Findings::default();
         found.add(any_rule(), "ä".repeat(500), "value", "bound");
         assert_eq!(found.listed()[0].place, format!("{}...", "ä".repeat(100)));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let mut found = Findings::default();
+        found.add(any_rule(), "a\u{1b}[2Jé", "b\nc", "d\u{9b}e");
+        assert_eq!(found.listed()[0].to_string(), "a\\u{1b}[2Jé: b\\nc: d\\u{9b}e");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::section::{
 
 mod arguments;
 
-pub(super) use arguments::{RULES as ARGUMENT_RULES, n_buffers};
+pub(super) use arguments::{RULES as ARGUMENT_RULES, Slots};
 
 rules! {
     NO_KERNEL: Error "kernel-missing" {

@@ -1,11 +1,17 @@
 //! A file of any kind, checked whole; and a package's sections, read once for all subjects.
 
+use std::collections::HashSet;
+
 use super::{
-    Findings,
+    Basis, Findings,
     address::Columns,
     cdo,
     container::{self, Entry},
-    elf, kernels, memory, partition, pdi, stream,
+    elf,
+    kernels::{self, Slots},
+    memory, partition, pdi,
+    rule::rules,
+    stream,
 };
 use crate::{
     array::Device,
@@ -14,6 +20,15 @@ use crate::{
     section::{AiePartition, Connectivity, EmbeddedMetadata, IpLayout, MemTopology, ip_layout::Ip},
     txn,
 };
+
+rules! {
+    LAUNCH: Error "stream-kernel" {
+        asks: "the kernel that a stream is given for is in the package, and takes instruction streams",
+        effect: "the kernel cannot be opened, or takes the stream for something else",
+        mend: "name one of the package's kernels (xclbin info FILE.xclbin lists them)",
+        source: "Xilinx/XRT:src/runtime_src/core/common/api/xrt_xclbin.cpp",
+    }
+}
 
 /// What a file is, by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +84,7 @@ impl Kind {
 #[must_use]
 pub fn file(bytes: &[u8], device: Option<&'static Device>) -> Option<Findings> {
     let mut found = Findings::default();
+    found.assume([(device, Basis::Given)]);
     let columns = Columns::of_device(device);
     match Kind::of(bytes)? {
         Kind::Xclbin => return Some(package(bytes, &[], device)),
@@ -76,42 +92,69 @@ pub fn file(bytes: &[u8], device: Option<&'static Device>) -> Option<Findings> {
         Kind::Cdo => cdo::check_bytes(bytes, cdo::Context { place: &"CDO", columns, is_later: false }, &mut found),
         Kind::Elf => elf::check(bytes, &"ELF", device, &mut found),
         Kind::Stream => {
-            let device = device.or_else(|| device_of(bytes));
+            let device = found.assume([(device, Basis::Given), (device_of(bytes), Basis::Stream)]);
             let columns = Columns::of_device(device);
-            let context = stream::Context { place: &"stream", device, columns, n_buffers: None, is_in_elf: false };
+            let context = stream::Context { device, ..stream::Context::new(&"stream", columns) };
             stream::check_bytes(bytes, context, &mut found);
         }
     }
     Some(found)
 }
 
-/// What is found in a package, and in the instruction streams that are launched with it, each with a name for
-/// findings. Without `device` it is taken from the partition or else from a stream, where they say it.
+/// An instruction stream that is launched with a package.
+#[derive(Clone, Copy, Debug)]
+pub struct Launch<'a> {
+    /// What findings call it.
+    pub name: &'a str,
+    /// The stream.
+    pub bytes: &'a [u8],
+    /// The kernel that it is launched with, where that is known.
+    pub kernel: Option<&'a str>,
+}
+
+/// What is found in a package, and in the instruction streams that are launched with it. Without `device` it is taken
+/// from the partition or else from a stream, where they say it.
 #[must_use]
-pub fn package(bytes: &[u8], streams: &[(&str, &[u8])], device: Option<&'static Device>) -> Findings {
+pub fn package(bytes: &[u8], launches: &[Launch<'_>], device: Option<&'static Device>) -> Findings {
     let mut found = Findings::default();
     let entries = container::check(bytes, &mut found);
     let mut parts = Parts::read(&entries, &mut found);
-    let by_partition = || parts.partition.as_ref().and_then(partition::device_of);
-    let by_stream = || streams.iter().find_map(|(_, stream)| device_of(stream));
-    parts.device = device.or_else(by_partition).or_else(by_stream);
+    let by_partition = parts.partition.as_ref().and_then(partition::device_of);
+    let by_stream = launches.iter().find_map(|launch| device_of(launch.bytes));
+    let known = [(device, Basis::Given), (by_partition, Basis::Partition), (by_stream, Basis::Stream)];
+    parts.device = found.assume(known);
     parts.check_names(&mut found);
     if let Some(partition) = &parts.partition {
         partition::check(partition, &parts, &mut found);
     }
+    if let Some(entry) = entries.iter().find(|entry| entry.kind == SectionKind::AIE_PARTITION) {
+        partition::check_spans(entry.bytes, &mut found);
+    }
     kernels::check(&parts, &mut found);
     memory::check(&parts, &mut found);
-    for (name, stream) in streams {
-        let context = stream::Context {
-            place: name,
-            device: parts.device,
-            columns: parts.columns(),
-            n_buffers: parts.metadata.as_ref().and_then(kernels::n_buffers),
-            is_in_elf: false,
-        };
-        stream::check_bytes(stream, context, &mut found);
-    }
+    check_launches(launches, &parts, &mut found);
     found
+}
+
+fn check_launches(launches: &[Launch<'_>], parts: &Parts<'_>, found: &mut Findings) {
+    let groups = |partition: &AiePartition<'_>| -> HashSet<u64> {
+        partition.pdis.iter().flat_map(|pdi| &pdi.groups).map(|group| group.pdi_id).collect()
+    };
+    let pdis = parts.partition.as_ref().map(groups);
+    for Launch { name, bytes, kernel } in launches {
+        let slots = parts.metadata.as_ref().and_then(|metadata| Slots::of(metadata, *kernel));
+        if let Some(kernel) = kernel.filter(|_| parts.metadata.is_some() && slots.is_none()) {
+            found.add(&LAUNCH, name, kernel, "EMBEDDED_METADATA has no such kernel that takes a stream");
+        }
+        let context = stream::Context {
+            device: parts.device,
+            slots: slots.as_ref(),
+            pdis: pdis.as_ref(),
+            built_for: parts.partition.as_ref().and_then(partition::built_for),
+            ..stream::Context::new(name, parts.columns())
+        };
+        stream::check_bytes(bytes, context, found);
+    }
 }
 
 /// The device that a stream's header names.

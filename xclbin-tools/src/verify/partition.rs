@@ -1,6 +1,6 @@
 //! Rules for AIE_PARTITION: columns, where it may start, and its PDIs with their groups.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::{Findings, address::Columns, package::Parts, pdi, rule::rules};
 use crate::{
@@ -8,7 +8,7 @@ use crate::{
     axlf::Uuid,
     section::{
         AiePartition,
-        aie_partition::{CdoType, Pdi},
+        aie_partition::{CdoType, Pdi, Span},
         ip_layout::IpType,
     },
 };
@@ -23,8 +23,33 @@ rules! {
     START: Error "start-column" {
         asks: "a partition may start somewhere, and lies inside the array wherever it may",
         effect: "the driver finds no place for it, or columns outside the array are meant",
-        mend: "list start columns from 0 to columns of the device - column_width, each once",
+        mend: "list start columns from 0 to columns of the device - column_width",
         source: "Xilinx/mlir-aie:tools/aiecc/SidecarFiles.h",
+    }
+    START_TWICE: Warning "start-column-duplicate" {
+        asks: "a start column stands once",
+        effect: "none that is known: the second one says nothing; another one may have been meant",
+        mend: "list each start column once",
+        source: "Xilinx/mlir-aie:tools/aiecc/SidecarFiles.h",
+    }
+    START_UNUSED: Warning "start-column-driver" {
+        asks: "one of the start columns is one where the device's driver starts partitions of that width",
+        effect: "the driver starts it elsewhere, which works as long as nothing depends on the column; \
+            a runtime that asks for the listed ones finds no place",
+        mend: "list the driver's: multiples of the width on npu4; columns from 0 or 1 on npu1",
+        source: "amd/xdna-driver:src/driver/amdxdna/aie2_ctx.c",
+    }
+    ALIGNMENT: Warning "partition-alignment" {
+        asks: "tables, images and lists in AIE_PARTITION start at a multiple of 8, start columns at one of 2",
+        effect: "the runtime reads numbers in place, where compilers expect them aligned: undefined, mostly slower",
+        mend: "build the section anew from its JSON",
+        source: "Xilinx/XRT:src/runtime_src/tools/xclbinutil/SectionAIEPartition.cxx",
+    }
+    OVERLAP: Error "partition-overlap" {
+        asks: "what AIE_PARTITION names lies behind its head, and no two things share a part of their bytes",
+        effect: "one of them holds the other's bytes: ids, columns or an image are garbage",
+        mend: "build the section anew from its JSON",
+        source: "Xilinx/XRT:src/runtime_src/tools/xclbinutil/SectionAIEPartition.cxx",
     }
     OPERATIONS: Warning "operations-per-cycle" {
         asks: "operations per cycle are more than 0",
@@ -125,10 +150,77 @@ fn check_columns(partition: &AiePartition<'_>, device: Option<&'static Device>, 
             let value = format_args!("columns {start} and on, {width} of them");
             found.add(&START, "AIE_PARTITION", value, on_device);
         } else if !seen.insert(start) {
-            found.add(&START, "AIE_PARTITION", format_args!("column {start}"), "it stands before");
+            found.add(&START_TWICE, "AIE_PARTITION", format_args!("column {start}"), "it stands before");
         }
     }
+    check_starts(partition, device, found);
     Columns::of_partition(width)
+}
+
+/// Starts against those of the driver, which gives npu1's columns away from 1 on; compilers count these from 0.
+fn check_starts(partition: &AiePartition<'_>, device: Option<&'static Device>, found: &mut Findings) {
+    let (Some(device), width) = (device, partition.column_width) else { return };
+    let fits = |start: &u16| {
+        let moved = start.saturating_add(device.first_column.into());
+        device.driver_starts(width).any(|it| it == *start || it == moved)
+    };
+    let starts = &partition.start_columns;
+    if starts.iter().all(|start| device.holds(*start, width)) && !starts.is_empty() && !starts.iter().any(fits) {
+        let listed: Vec<u16> = device.driver_starts(width).collect();
+        let bound = format_args!("the driver of {} starts {width} columns at {listed:?}", device.name);
+        let shown: Vec<&u16> = starts.iter().take(8).collect();
+        found.add(&START_UNUSED, "AIE_PARTITION", format_args!("start columns {shown:?}"), bound);
+    }
+}
+
+/// The device all of whose starts a package lists, if they are of one device alone: those of the driver, or those
+/// that compilers write, who count four columns for npu1 and eight for npu4.
+pub(super) fn built_for(partition: &AiePartition<'_>) -> Option<&'static Device> {
+    let width = partition.column_width;
+    let starts: BTreeSet<u16> = partition.start_columns.iter().copied().collect();
+    let is_whole = |device: &&Device| {
+        let n_columns = u16::from(device.n_columns.saturating_sub(device.first_column));
+        let by_compiler = (0..n_columns.saturating_add(1).saturating_sub(width)).collect();
+        // One start alone may as well be one that somebody wants.
+        starts.len() > 1 && (starts == by_compiler || starts == device.driver_starts(width).collect())
+    };
+    let mut fitting = Device::ALL.into_iter().filter(is_whole);
+    fitting.next().filter(|_| fitting.next().is_none())
+}
+
+/// Bytes of a partition before its lists.
+const HEAD: Span = Span { what: "head", at: 0, offset: 0, size: 184 };
+
+/// Checks where lists, names and images lie; what cannot be read is found elsewhere.
+pub(super) fn check_spans(section: &[u8], found: &mut Findings) {
+    let Ok(mut spans) = AiePartition::spans(section) else { return };
+    let is_name = |span: &Span| span.what.ends_with("name") || span.what == "kernel_commit_id";
+    for span in spans.iter().filter(|span| !is_name(span)) {
+        let alignment = if span.what == "start_columns" { 2 } else { 8 };
+        if !span.offset.is_multiple_of(alignment) {
+            let place = format_args!("AIE_PARTITION, byte {:#x}, {}", span.at, span.what);
+            found.add(&ALIGNMENT, place, format_args!("{:#x}", span.offset), format_args!("a multiple of {alignment}"));
+        }
+    }
+    // An empty name is a zero that may stand anywhere.
+    spans.retain(|span| !is_name(span) || span.size > 1);
+    spans.push(HEAD);
+    spans.sort_by_key(|span| (span.offset, span.size));
+    let mut before: Option<Span> = None;
+    for span in spans {
+        let end = |span: Span| span.offset.saturating_add(span.size);
+        if let Some(before) = before.filter(|before| end(*before) > span.offset) {
+            // The same list, name or image twice is shared, not damaged; a name may end another.
+            let is_shared = (before.what, before.offset, before.size) == (span.what, span.offset, span.size);
+            let are_names = is_name(&before) && is_name(&span);
+            if !is_shared && !are_names {
+                let place = format_args!("AIE_PARTITION, byte {:#x}, {}", span.at, span.what);
+                let bound = format_args!("{} takes {:#x} to {:#x}", before.what, before.offset, end(before));
+                found.add(&OVERLAP, place, format_args!("{} bytes from {:#x}", span.size, span.offset), bound);
+            }
+        }
+        before = Some(before.filter(|before| end(*before) > end(span)).unwrap_or(span));
+    }
 }
 
 /// The device that a partition can be for, if there is only one.

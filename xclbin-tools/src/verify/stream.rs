@@ -1,16 +1,19 @@
-//! Rules for instruction streams: header, operations, patches of buffers' addresses, and the wait at the end.
+//! Rules for instruction streams: header, operations, and what a stream names in its package.
 
-use std::fmt;
+use std::{collections::HashSet, fmt};
 
 use super::{
     Findings,
     address::{self, Access, Columns},
+    kernels::Slots,
+    patch,
     rule::rules,
+    transfers::{At, Transfers},
 };
 use crate::{
-    array::{Address, Device, Register, TileKind},
+    array::{Address, Device, TileKind},
     error::Error,
-    txn::{KERNEL_ARGUMENTS_BEFORE, Op, Placed, Stream, Sync},
+    txn::{Op, Placed, Stream, Sync},
 };
 
 rules! {
@@ -30,7 +33,7 @@ rules! {
         asks: "every operation of a stream is of a known kind and as long as its kind",
         effect: "the firmware answers with an error, or takes data for operations and hangs",
         mend: "compile the stream anew for the firmware's version; check that the file is an instruction stream",
-        source: "Xilinx/aie-rt:driver/src/core/xaie_txn.h",
+        source: "Xilinx/aie-rt:driver/src/common/xaie_txn.h",
     }
     GENERATION: Error "stream-generation" {
         asks: "a stream is for the device's generation of arrays: 3 for npu1, 4 for npu4",
@@ -62,37 +65,23 @@ rules! {
         mend: "compile the stream anew; update the firmware if the operation is newer",
         source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
     }
-    ARGUMENT: Error "patch-argument" {
-        asks: "a patch names a buffer that the kernel declares",
-        effect: "the firmware takes what stands behind the arguments for an address: the DMA reads or overwrites \
-            memory of somebody else, or faults",
-        mend: "declare the buffer as an argument of the kernel, or patch with one that is declared",
+    PACKAGE: Warning "stream-package" {
+        asks: "a stream is for the device whose every start the package's start columns are",
+        effect: "on either device one of the two is wrong: the firmware refuses it, or other registers are written",
+        mend: "compile package and stream for one device; say --device if the start columns are meant so",
         source: "Xilinx/mlir-aie:tools/aiecc/SidecarFiles.h",
     }
-    REGISTER: Error "patch-register" {
-        asks: "a patch goes to word 1 of a shim tile's buffer descriptor, where the address is",
-        effect: "the address lands in another register, and the transfer moves bytes from where it was before",
-        mend: "patch offset 0x1d004 + 32 * descriptor of a shim tile",
-        source: "Xilinx/mlir-aie:lib/Dialect/AIEX/Transforms/AIEDmaToNpu.cpp",
-    }
-    WINDOW: Error "patch-aperture" {
-        asks: "patches of the sixth buffer and later ones add 0x80000000, those of the first five do not",
-        effect: "firmware adds the window of host memory to the first five alone: the DMA reads or writes outside \
-            of host memory, faults, or moves garbage",
-        mend: "add 0x80000000 from buffer 5 on and nowhere else (xclbin txn patch --fold); for an ELF nowhere (--unfold)",
-        source: "Xilinx/mlir-aie:lib/Targets/AIETargetNPU.cpp",
+    LOAD_PDI: Error "stream-load-pdi" {
+        asks: "a stream loads a PDI whose id a group of the package has",
+        effect: "the firmware knows no such image: the launch ends with an error, or the array stays as it was",
+        mend: "add the PDI to the package with this pdi_id, or correct the id",
+        source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
     }
     SYNC: Error "stream-sync" {
         asks: "a sync waits for tiles of the partition, and for a DMA channel that they have",
         effect: "the token never comes: the launch is killed after a timeout",
         mend: "wait for the channel that the stream starts, in the columns that it uses",
         source: "Xilinx/mlir-aie:include/aie/Runtime/TxnEncoding.h",
-    }
-    NO_WAIT: Warning "stream-no-wait" {
-        asks: "a stream waits for its transfers to host memory after it has started the last one",
-        effect: "the launch is reported as done before results are in memory: buffers hold old or partial data",
-        mend: "end with a sync for the last channel that writes host memory",
-        source: "Xilinx/mlir-aie:lib/Dialect/AIEX/IR/AIEXDialect.cpp",
     }
 }
 
@@ -105,17 +94,22 @@ pub(super) struct Context<'a> {
     pub(super) device: Option<&'static Device>,
     /// The columns of partition or device.
     pub(super) columns: Columns,
-    /// How many buffers the kernel declares; none where no package is at hand.
-    pub(super) n_buffers: Option<u64>,
+    /// The arguments of its kernel, or of all; none where no package is at hand.
+    pub(super) slots: Option<&'a Slots<'a>>,
+    /// The ids of the package's PDIs.
+    pub(super) pdis: Option<&'a HashSet<u64>>,
+    /// The device whose every start the package lists.
+    pub(super) built_for: Option<&'static Device>,
     /// Whether the stream stands in an ELF, where the host patches by relocations.
     pub(super) is_in_elf: bool,
 }
 
-/// The part of the array that firmware maps to host memory, in a patch's offset.
-pub(super) const HOST_WINDOW: u64 = 0x8000_0000;
-
-/// Firmware adds the window to so many buffers itself.
-const N_BUFFERS_IN_FIRMWARE: u64 = 5;
+impl<'a> Context<'a> {
+    /// Nothing known but the columns.
+    pub(super) fn new(place: &'a dyn fmt::Display, columns: Columns) -> Context<'a> {
+        Context { place, device: None, columns, slots: None, pdis: None, built_for: None, is_in_elf: false }
+    }
+}
 
 /// Checks a stream.
 pub(super) fn check_bytes(bytes: &[u8], context: Context<'_>, found: &mut Findings) {
@@ -143,10 +137,7 @@ fn check(stream: &Stream<'_>, context: Context<'_>, found: &mut Findings) {
         let place = format_args!("{}, operation {}", context.place, placed.index);
         check_operation(&placed, context, &place, &mut walk, found);
     }
-    if let Some(index) = walk.unfinished {
-        let place = format_args!("{}, operation {index}", context.place);
-        found.add(&NO_WAIT, place, "starts a transfer to host memory", "no operation behind it waits");
-    }
+    walk.transfers.finish(context.place, found);
     let n_columns = stream.header().columns;
     if walk.n_columns > n_columns {
         let place = format_args!("{}, header", context.place);
@@ -157,8 +148,7 @@ fn check(stream: &Stream<'_>, context: Context<'_>, found: &mut Findings) {
 /// What the operations so far amount to.
 #[derive(Default)]
 struct Walk {
-    /// The last one that started a transfer to or from host memory, if nobody waited since.
-    unfinished: Option<u32>,
+    transfers: Transfers,
     /// Columns up to the last one that was reached.
     n_columns: u8,
 }
@@ -173,6 +163,9 @@ fn check_header(stream: &Stream<'_>, context: Context<'_>, found: &mut Findings)
             .device
             .map_or("3 (npu1) or 4 (npu4)".to_owned(), |device| format!("{} has {}", device.name, device.generation));
         found.add(&GENERATION, place, format_args!("generation {}", header.generation), bound);
+    } else if let Some(built_for) = context.built_for.filter(|built_for| Some(*built_for) != by_generation) {
+        let bound = format_args!("the start columns in AIE_PARTITION are all of {}", built_for.name);
+        found.add(&PACKAGE, place, format_args!("generation {}", header.generation), bound);
     }
     if (header.rows, header.memory_tile_rows) != (Device::N_ROWS, 1) {
         let value = format_args!("{} rows, {} of memory tiles", header.rows, header.memory_tile_rows);
@@ -198,30 +191,46 @@ fn check_operation(
         n_columns = n_columns.max(reached.0.column.saturating_add(1));
         Some(reached)
     };
+    let at = At { index: placed.index, place };
+    let transfers = &mut walk.transfers;
     match placed.operation.op {
-        Op::Write { address, .. } | Op::MaskWrite { address, .. } | Op::UpdateRegister { address, .. } => {
-            if let Some((to, Register::Queue(..))) = access(address, 4, found)
-                && to.tile_kind() == Some(TileKind::Shim)
-            {
-                walk.unfinished = Some(placed.index);
+        Op::Write { address, value } => {
+            if let Some(reached) = access(address, 4, found) {
+                transfers.write(reached, Some(value), at, found);
+            }
+        }
+        Op::MaskWrite { address, .. } | Op::UpdateRegister { address, .. } => {
+            if let Some(reached) = access(address, 4, found) {
+                transfers.write(reached, None, at, found);
             }
         }
         Op::BlockWrite { address, data } => {
-            access(address, (data.len() as u64).saturating_mul(4), found);
+            if let Some(reached) = access(address, (data.len() as u64).saturating_mul(4), found) {
+                transfers.block(reached, data, at, found);
+            }
         }
         Op::MaskPoll { address, value, mask } | Op::MaskPollBusy { address, value, mask } => {
             access(address, 4, found);
             address::check_poll(mask, value, place, found);
-            walk.unfinished = None;
+            transfers.poll();
         }
         Op::Sync(sync) => {
-            check_sync(sync, context.columns, place, found);
-            walk.unfinished = None;
+            if check_sync(sync, context.columns, place, found) {
+                transfers.sync(sync, at, found);
+            } else {
+                transfers.poll();
+            }
         }
-        Op::MergeSync { .. } => walk.unfinished = None,
+        Op::MergeSync { .. } => transfers.merge(),
         Op::Patch { address, argument, offset_bytes } => {
             let reached = access(address, 4, found);
-            check_patch(reached, argument, offset_bytes, context, place, found);
+            if let Some(reached) = reached {
+                transfers.patch(reached, at);
+            }
+            patch::check(reached, argument, offset_bytes, context, place, found);
+        }
+        Op::LoadPdi { id, .. } if context.pdis.is_some_and(|pdis| !pdis.contains(&u64::from(id))) => {
+            found.add(&LOAD_PDI, place, format_args!("PDI id {id:#x}"), "no group of AIE_PARTITION has it");
         }
         Op::Custom { code, .. } => found.add(&RESERVED, place, format_args!("code {code}"), "codes 128 to 132"),
         _ => {}
@@ -229,37 +238,8 @@ fn check_operation(
     walk.n_columns = n_columns;
 }
 
-fn check_patch(
-    reached: Option<(Address, Register)>,
-    argument: u64,
-    offset_bytes: u64,
-    context: Context<'_>,
-    place: &dyn fmt::Display,
-    found: &mut Findings,
-) {
-    if let Some((address, register)) = reached {
-        let is_address_word = matches!(register, Register::BufferDescriptor { word: 1, .. });
-        if !is_address_word || address.tile_kind() != Some(TileKind::Shim) {
-            found.add(&REGISTER, place, format_args!("{register}"), "word 1 of a shim tile's buffer descriptor");
-        }
-    }
-    if let Some(n_buffers) = context.n_buffers.filter(|n_buffers| argument >= *n_buffers) {
-        let slot = argument.saturating_add(KERNEL_ARGUMENTS_BEFORE);
-        let value = format_args!("buffer {argument} (argument {slot} of the kernel)");
-        found.add(&ARGUMENT, place, value, format_args!("the kernel declares {n_buffers} buffers, from 0"));
-    }
-    // In an ELF relocations patch, and the operation does nothing.
-    let wanted = argument >= N_BUFFERS_IN_FIRMWARE;
-    if !context.is_in_elf && (offset_bytes >= HOST_WINDOW) != wanted {
-        let bound = match wanted {
-            true => "from buffer 5 on, 0x80000000 is added",
-            false => "firmware adds 0x80000000 to buffers 0 to 4 itself",
-        };
-        found.add(&WINDOW, place, format_args!("buffer {argument} with offset {offset_bytes:#x}"), bound);
-    }
-}
-
-fn check_sync(sync: Sync, columns: Columns, place: &dyn fmt::Display, found: &mut Findings) {
+/// Says whether the tiles and their channel are there.
+fn check_sync(sync: Sync, columns: Columns, place: &dyn fmt::Display, found: &mut Findings) -> bool {
     let end = |first: u8, count: u8| u16::from(first).saturating_add(count.into());
     let is_inside = sync.n_columns > 0
         && sync.n_rows > 0
@@ -270,8 +250,12 @@ fn check_sync(sync: Sync, columns: Columns, place: &dyn fmt::Display, found: &mu
         let Sync { column, row, n_columns, n_rows, .. } = sync;
         let value = format_args!("{n_columns} columns from {column}, {n_rows} rows from {row}");
         found.add(&SYNC, place, value, format_args!("{columns}; there are {} rows", Device::N_ROWS));
-    } else if sync.direction > 1 || sync.channel >= n_channels {
+        return false;
+    }
+    if sync.direction > 1 || sync.channel >= n_channels {
         let value = format_args!("direction {}, channel {}", sync.direction, sync.channel);
         found.add(&SYNC, place, value, format_args!("direction 0 or 1, {n_channels} channels from 0"));
+        return false;
     }
+    true
 }

@@ -18,7 +18,7 @@ fn cdo(folder: &Path, name: &str, line: &str) {
 fn a_valid_file_ends_with_nothing_found() {
     let folder = tempfile::tempdir().unwrap();
     cdo(folder.path(), "good.bin", "");
-    assert_eq!(done(folder.path(), &["verify", "good.bin"]), b"good.bin: nothing found\n");
+    assert_eq!(done(folder.path(), &["verify", "good.bin"]), b"good.bin: nothing found (for any device)\n");
 }
 
 #[test]
@@ -31,7 +31,7 @@ fn findings_say_rule_place_effect_and_mend() {
     assert!(text.starts_with("bad.bin: error: address-column\n  CDO, command "), "{text}");
     assert!(text.contains("column 9, row 0, offset 0x1d000"), "{text}");
     assert!(text.contains("\n    effect: ") && text.contains("\n    mend: "), "{text}");
-    assert!(text.ends_with("bad.bin: 1 error, 0 warnings\n"), "{text}");
+    assert!(text.ends_with("bad.bin: 1 error, 0 warnings (for any device)\n"), "{text}");
 }
 
 #[test]
@@ -39,7 +39,7 @@ fn warnings_are_denied_where_asked_for() {
     let folder = tempfile::tempdir().unwrap();
     cdo(folder.path(), "odd.bin", "delay delay_us=1");
     let text = String::from_utf8(done(folder.path(), &["verify", "odd.bin"])).unwrap();
-    assert!(text.ends_with("odd.bin: 0 errors, 1 warning\n"), "{text}");
+    assert!(text.ends_with("odd.bin: 0 errors, 1 warning (for any device)\n"), "{text}");
     assert_eq!(run(folder.path(), &["verify", "--deny-warnings", "odd.bin"]).code, 1);
 }
 
@@ -52,7 +52,10 @@ fn several_files_are_named_and_summed() {
     let both = run(folder.path(), &["verify", "good.bin", "bad.bin"]);
     assert_eq!(both.code, 1);
     let text = String::from_utf8(both.out).unwrap();
-    assert!(text.starts_with("good.bin: nothing found\nbad.bin: error: address-alignment\n"), "{text}");
+    assert!(
+        text.starts_with("good.bin: nothing found (for any device)\nbad.bin: error: address-alignment\n"),
+        "{text}"
+    );
     assert!(text.ends_with("2 files: 1 error, 0 warnings\n"), "{text}");
     // What is of no kind hides nothing of the others.
     let all = run(folder.path(), &["verify", "none", "bad.bin"]);
@@ -72,6 +75,7 @@ fn json_holds_the_same() {
     assert_eq!((&json["version"], &json["n_errors"], &json["n_warnings"]), (&1.into(), &1.into(), &0.into()));
     let file = &json["files"][0];
     assert_eq!((&file["file"], &file["kind"]), (&"bad.bin".into(), &"cdo".into()));
+    assert_eq!((&file["device"], &file["device_from"]), (&Value::Null, &Value::Null));
     let finding = &file["findings"][0];
     assert_eq!((&finding["rule"], &finding["severity"]), (&"address-alignment".into(), &"error".into()));
     assert!(["place", "value", "bound", "effect", "mend"].iter().all(|key| finding[*key].is_string()));
@@ -98,7 +102,19 @@ fn rules_are_listed_and_explained() {
 fn streams_are_held_against_a_package_alone() {
     let folder = tempfile::tempdir().unwrap();
     cdo(folder.path(), "good.bin", "");
-    fails(folder.path(), &["verify", "good.bin", "--insts", "good.bin"], 2, "is no package");
+    fs::write(folder.path().join("empty"), "").unwrap();
+    fails(
+        folder.path(),
+        &["verify", "good.bin", "--insts", "good.bin"],
+        3,
+        "instruction stream (insts.bin), and the file is a CDO",
+    );
+    fails(folder.path(), &["verify", "good.bin", "--insts", "empty"], 3, "the file is empty");
+    fails(folder.path(), &["verify", "empty"], 3, "empty is empty");
+    fs::write(folder.path().join("txn.txt"), include_str!("../fixtures/passthrough.txn.txt")).unwrap();
+    done(folder.path(), &["txn", "asm", "txn.txt", "-o", "insts.bin"]);
+    fails(folder.path(), &["verify", "good.bin", "--insts", "insts.bin"], 2, "is no package");
+    fails(folder.path(), &["verify", "good.bin", "--insts", "=insts.bin"], 2, "a kernel's name is expected");
     fails(folder.path(), &["verify", "good.bin", "--device", "npu9"], 2, "known are npu1, npu4");
 }
 
@@ -129,7 +145,10 @@ fn what_xclbin_makes_gives_no_finding() {
         done(folder, &["elf", "build", "--stream", "insts.bin", "-o", "insts.elf"]);
         let verify = ["verify", "--deny-warnings", "--device", device];
         let package = done(folder, &[&verify[..], &["main.xclbin", "--insts", "insts.bin"]].concat());
-        assert_eq!(String::from_utf8(package).unwrap(), "main.xclbin: nothing found\n");
+        assert_eq!(String::from_utf8(package.clone()).unwrap(), format!("main.xclbin: nothing found (for {device})\n"));
+        let named = done(folder, &[&verify[..], &["main.xclbin", "--insts", "pass=insts.bin"]].concat());
+        assert_eq!(named, package);
+        fails(folder, &["verify", "main.xclbin", "--insts", "fail=insts.bin"], 1, "");
         let parts = done(folder, &[&verify[..], &["main.cdo", "main.pdi", "insts.bin", "insts.elf"]].concat());
         assert!(String::from_utf8(parts).unwrap().ends_with("4 files: nothing found\n"));
         // For the other device the stream is of another array.

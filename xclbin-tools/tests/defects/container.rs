@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use xclbin_tools::{
     axlf::{Axlf, Kind, Section, Uuid},
-    section::Name,
+    section::{AiePartition, Name, aie_partition::Span},
     verify::Findings,
 };
 
@@ -54,6 +54,25 @@ fn inside(kind: Kind, change: fn(&mut Vec<u8>)) -> Findings {
     sample.check_bytes(&bytes)
 }
 
+/// The valid package with the list of kernel ids elsewhere, by section and offset of the table of groups.
+fn kernel_ids(elsewhere: fn(&[u8], usize) -> usize) -> Findings {
+    let sample = Sample::npu1();
+    let mut container = sample.container();
+    let section = container.sections_mut().iter_mut().find(|section| section.kind == Kind::AIE_PARTITION).unwrap();
+    let mut content = section.bytes.to_vec();
+    let spans = AiePartition::spans(&content).unwrap();
+    let field = |what: &str, by: fn(&Span) -> u64| {
+        usize::try_from(by(spans.iter().find(|span| span.what == what).unwrap())).unwrap()
+    };
+    let to = elsewhere(&content, field("cdo_groups", |span| span.offset));
+    let at = field("dpu_kernel_ids", |span| span.at);
+    content.resize(content.len() + 16, 0);
+    put(&mut content, to, &0x901_u64.to_le_bytes());
+    put(&mut content, at + 4, &u32::try_from(to).unwrap().to_le_bytes());
+    section.bytes = Cow::Owned(content);
+    sample.check_bytes(&container.to_bytes().unwrap())
+}
+
 fn put(bytes: &mut [u8], offset: usize, value: &[u8]) {
     bytes[offset..offset + value.len()].copy_from_slice(value);
 }
@@ -91,6 +110,9 @@ pub(crate) fn rows() -> Vec<Row> {
         ("section-malformed", &[], || inside(Kind::AIE_PARTITION, |it| put(it, 4, &u32::MAX.to_le_bytes()))),
         ("section-malformed", &[], || inside(Kind::EMBEDDED_METADATA, |it| put(it, 0, b"no XML"))),
         ("section-malformed", &[], || inside(Kind::MEM_TOPOLOGY, |it| put(it, 0, &[3]))),
+        // The list of kernel ids behind all others, but not at a multiple of 8; and inside the table of groups.
+        ("partition-alignment", &[], || kernel_ids(|section, _| section.len() + 4)),
+        ("partition-overlap", &[], || kernel_ids(|_, groups| groups + 40)),
         ("text-unterminated", &[], || container(|it| it.header_mut().platform_vbnv = Name([b'x'; 64]))),
         ("text-unterminated", &[], || container(|it| it.sections_mut()[0].name = Name([b'x'; 16]))),
         ("mirror-contradiction", &[], || bytes(|it| mirror(it, "\"XclBinUUID\":\"07", "\"XclBinUUID\":\"08"))),

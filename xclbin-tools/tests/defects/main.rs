@@ -57,6 +57,8 @@ fn valid_files_give_no_finding() {
         assert!(found.is_empty(), "{name}: {found:#?}");
         assert_eq!(found.count_of(Severity::Error) + found.count_of(Severity::Warning), 0);
     }
+    let found = streams::of_two(Some("OTHER"));
+    assert!(found.is_empty(), "a stream of the kernel that has its buffers: {found:#?}");
     for (name, bytes) in [("partial ELF", elves::partial()), ("full ELF", elves::full(2))] {
         let found = verify::file(&bytes, None).expect("an ELF file");
         assert!(found.is_empty(), "{name}: {found:#?}");

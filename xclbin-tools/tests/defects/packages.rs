@@ -51,10 +51,16 @@ fn partition() -> Vec<Row> {
         ("column-width", &[], || package(|it| it.partition.column_width = 0)),
         ("column-width", &[], || package(|it| it.partition.column_width = 9)),
         ("start-column", &[], || package(|it| it.partition.start_columns = vec![])),
-        ("start-column", &[], || package(|it| it.partition.start_columns = vec![1, 1])),
+        ("start-column-duplicate", &[], || package(|it| it.partition.start_columns = vec![1, 1])),
         ("start-column", &[], || package(|it| it.partition.start_columns = vec![8])),
         // npu1, as the stream says, has five columns.
         ("start-column", &[], || package(|it| it.partition.start_columns = vec![0, 5, 9])),
+        ("start-column-driver", &[], || {
+            changed(Sample::npu4(), |it| {
+                it.partition.column_width = 3;
+                it.partition.start_columns = vec![1];
+            })
+        }),
         ("operations-per-cycle", &[], || package(|it| it.partition.operations_per_cycle = 0)),
         ("partition-without-pdi", &["kernel-without-pdi"], || package(|it| it.partition.pdis.clear())),
         ("pdi-without-image", &[], || package(|it| it.partition.pdis[0].image = Cow::Borrowed(&[]))),
@@ -166,6 +172,12 @@ fn arguments() -> Vec<Row> {
         ("argument-abi", &[], || kernel(|it| it.arguments[0].1 = true)),
         ("argument-overlap", &[], || kernel(|it| it.arguments[4].3 -= 4)),
         ("argument-too-few", &[], || kernel(|it| buffers(it, 4))),
+        ("argument-too-few", &[], || {
+            kernel(|it| {
+                buffers(it, 5);
+                it.arguments[7] = argument("n", false, 4, 0x34);
+            })
+        }),
         ("argument-too-many", &[], || kernel(|it| buffers(it, 17))),
         ("argument-duplicate", &[], || kernel(|it| it.arguments[4].0 = it.arguments[3].0.clone())),
         ("argument-size", &[], || kernel(|it| it.arguments[5].2 = 4)),

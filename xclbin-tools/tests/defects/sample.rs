@@ -14,7 +14,7 @@ use xclbin_tools::{
         mem_topology::{MemType, Memory},
     },
     txn,
-    verify::{self, Findings},
+    verify::{self, Findings, Launch},
 };
 
 /// A kernel as EMBEDDED_METADATA has it.
@@ -79,6 +79,8 @@ pub(crate) struct Sample {
     pub(crate) group_connections: Connectivity,
     /// Text forms of the streams that are launched with it.
     pub(crate) streams: Vec<String>,
+    /// The kernel that they are launched with.
+    pub(crate) kernel: Option<&'static str>,
     pub(crate) device: Option<&'static Device>,
 }
 
@@ -116,6 +118,7 @@ impl Sample {
             group_memories: MemTopology { memories: vec![memory("HOST"), memory("SRAM")] },
             group_connections: Connectivity::default(),
             streams: vec![STREAM.to_owned()],
+            kernel: None,
             device: None,
         };
         sample.add(Kernel::new("PASS", 0x901), image(CDO_NPU1));
@@ -207,8 +210,9 @@ impl Sample {
     /// Checks other bytes in the place of the package's.
     pub(crate) fn check_bytes(&self, bytes: &[u8]) -> Findings {
         let streams: Vec<Vec<u8>> = self.streams.iter().map(|text| txn::assemble(text).unwrap()).collect();
-        let named: Vec<(&str, &[u8])> = streams.iter().map(|stream| ("insts.bin", &**stream)).collect();
-        verify::package(bytes, &named, self.device)
+        let launch = |bytes| Launch { name: "insts.bin", bytes, kernel: self.kernel };
+        let launches: Vec<Launch<'_>> = streams.iter().map(|stream| launch(stream.as_slice())).collect();
+        verify::package(bytes, &launches, self.device)
     }
 }
 

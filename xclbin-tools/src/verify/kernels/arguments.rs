@@ -48,10 +48,42 @@ rules! {
     }
 }
 
-/// How many buffers the kernels declare, the most of them; none where no kernel takes an instruction stream.
-pub(in super::super) fn n_buffers(metadata: &EmbeddedMetadata) -> Option<u64> {
-    let counts = metadata.kernels.iter().filter(|kernel| Layout::of(kernel) == Layout::Stream);
-    counts.map(|kernel| slots(kernel).count() as u64).max()
+/// What kernels declare behind opcode, instructions and their count: what the patches of a stream count.
+pub(in super::super) struct Slots<'a> {
+    /// The kernel that is meant; none for all.
+    pub(in super::super) kernel: Option<&'a str>,
+    /// How many kernels are meant.
+    pub(in super::super) n_kernels: usize,
+    /// In their order.
+    pub(in super::super) slots: Vec<Slot<'a>>,
+}
+
+/// An argument of several kernels.
+pub(in super::super) struct Slot<'a> {
+    /// How the first kernel that has it calls it.
+    pub(in super::super) name: &'a str,
+    /// How many kernels have a buffer there.
+    pub(in super::super) n_buffers: usize,
+}
+
+impl<'a> Slots<'a> {
+    /// Of one kernel, or of all; none where no kernel takes an instruction stream.
+    pub(in super::super) fn of(metadata: &'a EmbeddedMetadata, name: Option<&'a str>) -> Option<Slots<'a>> {
+        let mut all = Slots { kernel: name, n_kernels: 0, slots: Vec::new() };
+        let is_meant = |kernel: &&Kernel| name.is_none_or(|name| kernel.name == name);
+        for kernel in metadata.kernels.iter().filter(is_meant).filter(|kernel| Layout::of(kernel) == Layout::Stream) {
+            all.n_kernels = all.n_kernels.saturating_add(1);
+            for (index, argument) in slots(kernel).enumerate() {
+                if all.slots.len() == index {
+                    all.slots.push(Slot { name: &argument.name, n_buffers: 0 });
+                }
+                if let Some(slot) = all.slots.get_mut(index).filter(|_| holds_address(argument)) {
+                    slot.n_buffers = slot.n_buffers.saturating_add(1);
+                }
+            }
+        }
+        Some(all).filter(|all| all.n_kernels > 0)
+    }
 }
 
 /// How a kernel's arguments lie.
@@ -91,6 +123,11 @@ fn slots(kernel: &Kernel) -> impl Iterator<Item = &Argument> {
     kernel.arguments.iter().filter(|argument| argument.offset >= 0x14)
 }
 
+/// Whether a buffer's address can be there: AMD's packages declare addresses as numbers of 64 bits.
+fn holds_address(argument: &Argument) -> bool {
+    argument.is_buffer() || argument.size_bytes == 8
+}
+
 /// Checks the arguments of a kernel on an NPU.
 pub(super) fn check(kernel: &Kernel, found: &mut Findings) {
     let place = super::place(kernel);
@@ -101,7 +138,7 @@ pub(super) fn check(kernel: &Kernel, found: &mut Findings) {
             found.add(&ABI, place, first.join(", "), "opcode at 0, instructions at 8, their count at 0x10");
         }
         Layout::Stream => {
-            let count = slots(kernel).count();
+            let count = slots(kernel).filter(|argument| holds_address(argument)).count();
             if count < 5 {
                 found.add(&TOO_FEW, &place, format_args!("{count} buffers"), "at least 5");
             }
