@@ -7,7 +7,7 @@ use std::{
 
 use clap::ArgGroup;
 use xclbin_tools::{
-    axlf::{Axlf, Uuid},
+    axlf::{Axlf, Kind, Uuid},
     package::{Inputs, kernels_from_json, manifest},
     pdi::Pdi,
     section::{AiePartition, MemTopology, json::Tree},
@@ -108,7 +108,13 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     let stamp = stamp(options.uuid)?;
     let bytes = match &options.input {
-        None => inputs.build(stamp)?.to_bytes()?,
+        None => {
+            let package = inputs.build(stamp)?;
+            if package.section(Kind::AIE_PARTITION).is_none() {
+                note("xclbin: the package has no AIE_PARTITION: nothing can run from it: give --partition");
+            }
+            package.to_bytes()?
+        }
         Some(path) => {
             let old = files::read(path)?;
             add_to(&old, inputs, stamp.uuid).map_err(|error| error.context(path.display().to_string()))?
@@ -131,7 +137,7 @@ fn from_json(options: &Options) -> anyhow::Result<Inputs<'static>> {
     let mut inputs = Inputs::default();
     if let Some(path) = &options.mem_topology {
         let json = sections::json(path)?;
-        inputs.memory = Some(within(path, MemTopology::from_json(&json, xclbin_tools::axlf::Kind::MEM_TOPOLOGY))?);
+        inputs.memory = Some(within(path, MemTopology::from_json(&json, Kind::MEM_TOPOLOGY))?);
         inputs.memory_name = sections::name(path);
     }
     if let Some(path) = &options.partition {

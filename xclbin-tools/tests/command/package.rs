@@ -178,6 +178,9 @@ fn builds_say_what_is_missing() {
         "xclbin build --mem-topology",
     );
     fails(folder, &["build", BUILD[1], BUILD[2], "-o", "a.xclbin"], 3, "xclbin build --mem-topology");
+    let alone = run(folder, &[&BUILD[..5], &["-o", "b.xclbin"]].concat());
+    assert_eq!(alone.code, 0, "{}", alone.notes);
+    assert!(alone.notes.contains("no AIE_PARTITION: nothing can run from it"), "{}", alone.notes);
     for bytes in ["", "{}"] {
         fs::write(folder.join("a.pdi"), bytes).expect("a file");
         fails(folder, &[&BUILD[..], &["-o", "a.xclbin"]].concat(), 3, "partition.json: \"a.pdi\" is no PDI");
