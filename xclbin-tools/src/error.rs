@@ -53,6 +53,16 @@ pub enum Error {
         /// Why not, and what to do.
         bound: String,
     },
+    /// A part that may be right and is larger than is read, so that time and memory stay in proportion.
+    #[error("{what} has {value}: {bound}")]
+    TooLarge {
+        /// The part.
+        what: &'static str,
+        /// How much it has.
+        value: String,
+        /// How much is read.
+        bound: String,
+    },
     /// An error inside a part of something larger.
     #[error("{place}: {error}")]
     In {
@@ -68,6 +78,16 @@ impl Error {
     #[must_use]
     pub fn within(self, place: impl Into<String>) -> Error {
         Error::In { place: place.into(), error: Box::new(self) }
+    }
+
+    /// Whether nothing is known to be wrong: the part is larger than is read.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Error::TooLarge { .. } => true,
+            Error::In { error, .. } => error.is_too_large(),
+            _ => false,
+        }
     }
 
     /// Parts that contradict each other.

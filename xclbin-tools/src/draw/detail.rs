@@ -5,7 +5,7 @@ use super::{
     size,
     svg::{Point, Svg, text_width},
 };
-use crate::array::{BufferDescriptor, Place, Program, Tile};
+use crate::array::{BufferDescriptor, Place, Program, Tile, TileKind};
 
 const LINE: f64 = 13.0;
 
@@ -35,7 +35,12 @@ fn lines(tile: &Tile) -> Vec<String> {
         let channels = channels.get(&descriptor.index).map_or(&[][..], Vec::as_slice);
         let channels: Vec<String> =
             channels.iter().map(|(direction, channel)| format!("{direction} {channel}")).collect();
-        lines.push(format!("descriptor {:2}  {}  {}", descriptor.index, channels.join(", "), describe(&descriptor)));
+        lines.push(format!(
+            "descriptor {:2}  {}  {}",
+            descriptor.index,
+            channels.join(", "),
+            describe(tile.kind(), &descriptor)
+        ));
     }
     for connection in tile.connections() {
         let packets = connection.packets.map_or(String::new(), |packets| format!("  {packets}"));
@@ -44,7 +49,7 @@ fn lines(tile: &Tile) -> Vec<String> {
     lines
 }
 
-fn describe(descriptor: &BufferDescriptor) -> String {
+fn describe(kind: TileKind, descriptor: &BufferDescriptor) -> String {
     let mut parts = vec![format!("{:#07x} {}", descriptor.address, size(descriptor.length_bytes))];
     match descriptor.neighbour {
         Some(-1) => parts.push("in the column before".to_owned()),
@@ -66,10 +71,10 @@ fn describe(descriptor: &BufferDescriptor) -> String {
     }
     if let Some(lock) = descriptor.acquire {
         let relation = if lock.value < 0 { ">=" } else { "=" };
-        parts.push(format!("acquires {}{relation}{}", lock.lock, lock.value.unsigned_abs()));
+        parts.push(format!("acquires {}{relation}{}", lock_name(kind, lock.lock), lock.value.unsigned_abs()));
     }
     if let Some(lock) = descriptor.release {
-        parts.push(format!("releases {}{:+}", lock.lock, lock.value));
+        parts.push(format!("releases {}{:+}", lock_name(kind, lock.lock), lock.value));
     }
     if let Some(id) = descriptor.packet_id {
         parts.push(format!("packets {id}"));
@@ -81,4 +86,30 @@ fn describe(descriptor: &BufferDescriptor) -> String {
         parts.push("not valid".to_owned());
     }
     parts.join("  ")
+}
+
+/// A lock as the list of its tile has it: a memory tile's descriptors count through three columns.
+fn lock_name(kind: TileKind, lock: u8) -> String {
+    let of_column = u8::checked_rem(lock, kind.n_locks()).unwrap_or(lock);
+    match lock.checked_div(kind.n_locks()).filter(|_| kind == TileKind::Memory) {
+        Some(0) => format!("{of_column} of the column before"),
+        Some(1) => of_column.to_string(),
+        Some(2) => format!("{of_column} of the next column"),
+        _ => lock.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locks_have_the_numbers_of_their_tile() {
+        let check = |kind, lock, expected: &str| assert_eq!(lock_name(kind, lock), expected);
+        check(TileKind::Core, 15, "15");
+        check(TileKind::Memory, 63, "63 of the column before");
+        check(TileKind::Memory, 64, "0");
+        check(TileKind::Memory, 130, "2 of the next column");
+        check(TileKind::Memory, 192, "192");
+    }
 }

@@ -79,9 +79,8 @@ impl EmbeddedMetadata {
     /// Reads a section.
     ///
     /// # Errors
-    /// [`Error::Value`] where it is no such XML, is longer than 1 MiB, nests deeper than 32, has more than 16384 nodes or
-    /// namespaces,
-    /// or a number is none.
+    /// [`Error::Value`] where it is no such XML, has namespaces, or a number is none; [`Error::TooLarge`] where it is
+    /// longer than 1 MiB, nests deeper than 32 or has more than 16384 nodes.
     pub fn parse(bytes: &[u8]) -> Result<EmbeddedMetadata> {
         let text = text(bytes)?;
         let document = document(text)?;
@@ -106,21 +105,26 @@ pub(crate) fn text(bytes: &[u8]) -> Result<&str> {
 /// The XML tree, after checks that keep the reader's time and memory in proportion to the text.
 pub(crate) fn document(text: &str) -> Result<Document<'_>> {
     let refuse = |value: String, bound: String| Error::value("/", value, bound);
+    let too_large = |value: String, bound: String| Error::TooLarge { what: PART, value, bound };
     if text.len() > MAX_BYTES {
-        return Err(refuse(format!("{} bytes of XML", text.len()), format!("at most {MAX_BYTES} are read")));
+        return Err(too_large(format!("{} bytes of XML", text.len()), format!("at most {MAX_BYTES} are read")));
     }
     if let Some(long) = text.split('<').map(str::len).find(|size| *size > MAX_ELEMENT_BYTES) {
-        return Err(refuse(format!("an element of {long} bytes"), format!("at most {MAX_ELEMENT_BYTES} are read")));
+        return Err(too_large(format!("an element of {long} bytes"), format!("at most {MAX_ELEMENT_BYTES} are read")));
     }
     // The XML reader copies the namespaces that are in scope to each element that declares another.
     if text.contains("xmlns") {
         return Err(refuse("xmlns".to_owned(), "the format has no namespaces".to_owned()));
     }
     let options = ParsingOptions { allow_dtd: false, nodes_limit: MAX_NODES, ..ParsingOptions::default() };
-    let document = Document::parse_with_options(text, options)
-        .map_err(|error| refuse(error.to_string(), "well-formed XML without DTD is expected".to_owned()))?;
+    let document = Document::parse_with_options(text, options).map_err(|error| match error {
+        roxmltree::Error::NodesLimitReached => {
+            too_large("more elements and texts".to_owned(), format!("at most {MAX_NODES} are read"))
+        }
+        error => refuse(error.to_string(), "well-formed XML without DTD is expected".to_owned()),
+    })?;
     if !is_shallow(document.root(), MAX_DEPTH) {
-        return Err(refuse("nested elements".to_owned(), format!("at most {MAX_DEPTH} deep is read")));
+        return Err(too_large("nested elements".to_owned(), format!("at most {MAX_DEPTH} deep is read")));
     }
     Ok(document)
 }

@@ -20,12 +20,13 @@ pub(super) fn open<'a>(
     let count = reader.u32("m_count")?;
     reader.take(head_bytes.saturating_sub(4), "padding")?;
     let expected = usize::try_from(count).ok().and_then(|count| count.checked_mul(entry_bytes));
-    if count as usize > MAX_ENTRIES {
-        return Err(reader.malformed(0, "m_count", count, format!("at most {MAX_ENTRIES} are read")));
-    }
     if expected != Some(reader.remaining()) {
         let bound = format!("{} bytes of entries follow, {entry_bytes} each", reader.remaining());
         return Err(reader.malformed(0, "m_count", count, bound));
+    }
+    if count as usize > MAX_ENTRIES {
+        let (value, bound) = (format!("{count} entries"), format!("at most {MAX_ENTRIES} are read"));
+        return Err(Error::TooLarge { what: part, value, bound });
     }
     Ok((count, reader))
 }

@@ -88,6 +88,12 @@ rules! {
         mend: "build the section anew from its JSON",
         source: "Xilinx/XRT:src/runtime_src/core/common/xclbin_parser.cpp",
     }
+    TOO_LARGE: Warning "section-not-checked" {
+        asks: "a section is no larger than this tool reads, so that it can be checked",
+        effect: "none that is known: what is wrong in the section, or between it and others, was not looked for",
+        mend: "split the package, or look at the section by other means",
+        source: "https://docs.rs/roxmltree/latest/roxmltree/struct.ParsingOptions.html",
+    }
     UNTERMINATED: Warning "text-unterminated" {
         asks: "a name in a field of fixed size ends with NUL inside of it",
         effect: "readers that look for the NUL run into the next field",

@@ -124,6 +124,7 @@ impl Findings {
                 self.add(rule, format_args!("{place}, {part}, byte {offset:#x}, {what}"), value, bound);
             }
             Error::Value { path, value, bound } => self.add(rule, format_args!("{place}, {path}"), value, bound),
+            Error::TooLarge { value, bound, .. } => self.add(rule, place, value, bound),
             Error::Refused { what, value, bound } => self.add(rule, format_args!("{place}, {what}"), value, bound),
             Error::In { place: inner, error } => self.add_error(rule, &format_args!("{place}, {inner}"), error),
             Error::Text { .. } => self.add(rule, place, error, "see above"),

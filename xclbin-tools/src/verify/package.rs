@@ -16,7 +16,7 @@ use super::{
 use crate::{
     array::Device,
     axlf::Kind as SectionKind,
-    error::Result,
+    error::{Error, Result},
     section::{AiePartition, Connectivity, EmbeddedMetadata, IpLayout, MemTopology, ip_layout::Ip},
     txn,
 };
@@ -230,5 +230,6 @@ fn section<'a, T>(
 ) -> Option<T> {
     let entry = entries.iter().find(|entry| entry.kind == kind)?;
     let parsed = parse(entry.bytes);
-    parsed.inspect_err(|error| found.add_error(&container::SECTION, &kind, error)).ok()
+    let rule = |error: &Error| if error.is_too_large() { &container::TOO_LARGE } else { &container::SECTION };
+    parsed.inspect_err(|error| found.add_error(rule(error), &kind, error)).ok()
 }

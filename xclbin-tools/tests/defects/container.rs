@@ -109,6 +109,13 @@ pub(crate) fn rows() -> Vec<Row> {
         // The offset of the partition's name.
         ("section-malformed", &[], || inside(Kind::AIE_PARTITION, |it| put(it, 4, &u32::MAX.to_le_bytes()))),
         ("section-malformed", &[], || inside(Kind::EMBEDDED_METADATA, |it| put(it, 0, b"no XML"))),
+        ("section-not-checked", &[], || {
+            let sample = Sample::npu1();
+            let mut container = sample.container();
+            let xml = container.sections_mut().iter_mut().find(|it| it.kind == Kind::EMBEDDED_METADATA).unwrap();
+            xml.bytes.to_mut().splice(..0, format!("<!--{}-->", "x".repeat(1 << 20)).bytes());
+            sample.check_bytes(&container.to_bytes().unwrap())
+        }),
         ("section-malformed", &[], || inside(Kind::MEM_TOPOLOGY, |it| put(it, 0, &[3]))),
         // The list of kernel ids behind all others, but not at a multiple of 8; and inside the table of groups.
         ("partition-alignment", &[], || kernel_ids(|section, _| section.len() + 4)),

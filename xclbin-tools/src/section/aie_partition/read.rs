@@ -168,12 +168,10 @@ impl<'a> Walk<'a> {
 
     /// Counts what a list or name takes.
     fn claim(&mut self, span: Span) -> Result<()> {
-        let left = self.left.checked_sub(span.size).ok_or_else(|| Error::Malformed {
-            part: PART,
-            offset: span.at,
-            what: span.what,
-            value: format!("{} bytes from {:#x}", span.size, span.offset),
-            bound: format!("lists share bytes: with those before, more than twice the section's {}", self.bytes.len()),
+        let left = self.left.checked_sub(span.size).ok_or_else(|| Error::TooLarge {
+            what: PART,
+            value: format!("lists that share bytes, of which {} at {:#x} has {} bytes", span.what, span.at, span.size),
+            bound: format!("twice the section's {} are read in all", self.bytes.len()),
         })?;
         self.left = left;
         self.spans.push(span);
