@@ -181,8 +181,10 @@ pub(super) fn built_for(partition: &AiePartition<'_>) -> Option<&'static Device>
     let is_whole = |device: &&Device| {
         let n_columns = u16::from(device.n_columns.saturating_sub(device.first_column));
         let by_compiler = (0..n_columns.saturating_add(1).saturating_sub(width)).collect();
-        // One start alone may as well be one that somebody wants.
-        starts.len() > 1 && (starts == by_compiler || starts == device.driver_starts(width).collect())
+        // One start alone may as well be one that somebody wants; older compilers wrote 1 to 4 for either device.
+        starts.len() > 1
+            && starts != BTreeSet::from([1, 2, 3, 4])
+            && (starts == by_compiler || starts == device.driver_starts(width).collect())
     };
     let mut fitting = Device::ALL.into_iter().filter(is_whole);
     fitting.next().filter(|_| fitting.next().is_none())

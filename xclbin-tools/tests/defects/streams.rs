@@ -80,7 +80,12 @@ pub(crate) fn rows() -> Vec<Row> {
         ("patch-kernel", &[], || of_two(None)),
         ("patch-argument", &[], || of_two(Some("PASS"))),
         ("stream-kernel", &[], || Sample { kernel: Some("GHOST"), ..Sample::npu1() }.check()),
-        ("stream-package", &[], || replaced("generation=3", "generation=4")),
+        ("stream-package", &[], || {
+            let mut sample = Sample::npu1();
+            sample.partition.start_columns = vec![0, 1, 2, 3];
+            sample.streams = vec![STREAM.replace("generation=3", "generation=4")];
+            sample.check()
+        }),
         ("stream-load-pdi", &[], || line("load_pdi id=9 size=0 address=0")),
         ("patch-aperture", &[], || replaced("argument=1 offset=0x1000", "argument=1 offset=0x80001000")),
         ("stream-sync", &[], || replaced("channel=0", "channel=2")),
