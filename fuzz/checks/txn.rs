@@ -15,7 +15,7 @@ pub(crate) fn check(data: &[u8]) {
         for event in stream.operations().filter_map(|placed| Event::of_operation(&placed.operation.op)) {
             program.apply(event);
         }
-        let _ = (program.flows(), stream.to_json(), verify::file(data, None));
+        let _ = (program.flows(), serde_json::to_string(&stream), verify::file(data, None));
     }
     if let Ok(text) = std::str::from_utf8(data)
         && let Ok(bytes) = txn::assemble(text)

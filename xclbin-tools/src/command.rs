@@ -10,6 +10,7 @@ mod exit;
 mod extract;
 mod files;
 mod info;
+mod kind;
 mod merge;
 mod output;
 mod pdi;

@@ -4,6 +4,7 @@
 //! codes in one place (`command::exit`). Files are written whole or not at all (`command::files`).
 #![forbid(unsafe_code)]
 #![deny(clippy::print_stdout, clippy::print_stderr)]
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod command;
 

@@ -4,15 +4,16 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use xclbin_tools::{
-    axlf::{Axlf, Kind},
+    axlf::{self, Axlf},
     cdo::{self, Cdo},
     pdi::{MAGIC, Pdi},
     section::AiePartition,
+    verify::Kind,
 };
 
 use super::{
     exit::{Outcome, input, usage},
-    files,
+    files, kind,
 };
 
 /// Read and write CDOs: the commands inside a PDI
@@ -82,7 +83,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
 
 fn dump(options: &Dump) -> anyhow::Result<()> {
     let bytes = files::read(&options.file)?;
-    let is_xclbin = bytes.starts_with(b"xclbin2\0");
+    let is_xclbin = Kind::of(&bytes) == Some(Kind::Xclbin);
     if options.pdi.is_some() && !is_xclbin {
         return Err(usage("--pdi is for an XCLBIN; this file is none"));
     }
@@ -91,14 +92,14 @@ fn dump(options: &Dump) -> anyhow::Result<()> {
     } else if bytes.starts_with(&MAGIC) {
         files::about(&options.file, text_of(&bytes, options.partition))?
     } else {
-        cdo::dump(&files::about(&options.file, Cdo::parse(&bytes))?)
+        cdo::dump(&kind::parse(&options.file, &bytes, Kind::Cdo, Cdo::parse)?)
     };
     files::write(&options.output, text.as_bytes(), options.force)
 }
 
 fn dump_xclbin(bytes: &[u8], options: &Dump) -> anyhow::Result<String> {
     let axlf = files::about(&options.file, Axlf::parse(bytes))?;
-    let section = axlf.section(Kind::AIE_PARTITION);
+    let section = axlf.section(axlf::Kind::AIE_PARTITION);
     let section = section.ok_or_else(|| input("the XCLBIN has no AIE_PARTITION section, which holds PDIs"))?;
     let partition = AiePartition::parse(&section.bytes).map_err(|error| error.within("AIE_PARTITION"));
     let partition = files::about(&options.file, partition)?;

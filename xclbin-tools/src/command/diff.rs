@@ -9,7 +9,8 @@ use xclbin_tools::diff::{self, ByteDifference, Difference};
 
 use super::{
     exit::{Outcome, usage},
-    files, output,
+    files, kind,
+    output::{self, word},
 };
 use parts::{Meaning, Part};
 
@@ -23,7 +24,7 @@ const MOST_LINES: usize = 8;
 ///
 /// Two packages (.xclbin), PDIs, CDOs, instruction streams (insts.bin) or aiebu ELF files. A package's sections are
 /// compared member by member, kernels, memories and the like by their names; PDIs and streams command by command.
-/// Exit code 0: no difference; 1: some.
+/// Exit code 0: no difference; 1: some; 3: a file that cannot be read.
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// The first file; `-` is standard input
@@ -52,10 +53,10 @@ struct Compared {
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let [left, right] = [files::read(&options.left)?, files::read(&options.right)?];
     let names = [&options.left, &options.right].map(|path| path.display().to_string());
-    let (left_kind, left_parts) = parts::of(&left, &names[0], options.meaning)?;
-    let (right_kind, right_parts) = parts::of(&right, &names[1], options.meaning)?;
+    let (left_kind, left_parts) = parts::of(&left, &options.left, options.meaning)?;
+    let (right_kind, right_parts) = parts::of(&right, &options.right, options.meaning)?;
     if left_kind != right_kind {
-        let [left, right] = [left_kind, right_kind].map(parts::name_of);
+        let [left, right] = [left_kind, right_kind].map(kind::name_of);
         return Err(usage(format!("{} is {left} and {} {right}: name two of a kind", names[0], names[1])));
     }
     let mut found = compare(&left_parts, &right_parts);
@@ -92,7 +93,7 @@ fn compare(left: &[Part<'_>], right: &[Part<'_>]) -> Vec<Compared> {
                 let compared = Compared {
                     part: part.name.clone(),
                     only_in: None,
-                    meaning: compare_meaning(&part.meaning, &other.meaning),
+                    meaning: compare_meaning(part, other),
                     bytes: diff::bytes(&part.bytes, &other.bytes),
                 };
                 if !compared.meaning.is_empty() || compared.bytes.is_some() {
@@ -106,33 +107,37 @@ fn compare(left: &[Part<'_>], right: &[Part<'_>]) -> Vec<Compared> {
     found
 }
 
-fn compare_meaning(left: &Meaning, right: &Meaning) -> Vec<Difference> {
-    match (left, right) {
+fn compare_meaning(left: &Part<'_>, right: &Part<'_>) -> Vec<Difference> {
+    match (&left.meaning, &right.meaning) {
         (Meaning::Tree(left), Meaning::Tree(right)) => diff::values(left, right),
         (Meaning::Text(left), Meaning::Text(right)) => diff::lines(left, right),
         (Meaning::Bytes, Meaning::Bytes) => Vec::new(),
-        // One can be read and the other not.
-        _ => {
-            let text = |meaning: &Meaning| Some(meaning.readable().to_owned());
-            vec![Difference { place: "as a whole".to_owned(), left: text(left), right: text(right) }]
+        // The same bytes cannot be read for the same reason.
+        _ if left.bytes == right.bytes => Vec::new(),
+        (a, b) => {
+            let words = |meaning: &Meaning| match meaning {
+                Meaning::Unreadable(error) => Some(format!("cannot be read: {error}")),
+                _ => Some("can be read".to_owned()),
+            };
+            vec![Difference { place: "as a whole".to_owned(), left: words(a), right: words(b) }]
         }
     }
 }
 
 fn report(names: &[String; 2], found: &[Compared], whole: Option<ByteDifference>) -> String {
-    let mut text = format!("- {}\n+ {}\n", names[0], names[1]);
+    let mut text = format!("- {}\n+ {}\n", word(&names[0]), word(&names[1]));
     for part in found {
         match part.only_in {
             Some(which) => {
-                let _ = writeln!(text, "\n{}: only in the {which}", part.part);
+                let _ = writeln!(text, "\n{}: only in the {which}", word(&part.part));
             }
             None => {
                 let bytes = part.bytes.map_or_else(|| "the same bytes".to_owned(), bytes_in_words);
-                let _ = writeln!(text, "\n{}: {}", part.part, bytes);
+                let _ = writeln!(text, "\n{}: {}", word(&part.part), bytes);
             }
         }
         for one in part.meaning.iter().take(MOST_LISTED) {
-            let _ = writeln!(text, "  {}", one.place);
+            let _ = writeln!(text, "  {}", word(&one.place));
             side(&mut text, '-', one.left.as_deref());
             side(&mut text, '+', one.right.as_deref());
         }
@@ -157,7 +162,7 @@ fn report(names: &[String; 2], found: &[Compared], whole: Option<ByteDifference>
 fn side(text: &mut String, sign: char, lines: Option<&str>) {
     let lines: Vec<&str> = lines.unwrap_or_default().lines().collect();
     for line in lines.iter().take(MOST_LINES) {
-        let _ = writeln!(text, "    {sign} {line}");
+        let _ = writeln!(text, "    {sign} {}", word(line));
     }
     if lines.len() > MOST_LINES {
         let _ = writeln!(text, "    {sign} and {} more lines", lines.len().saturating_sub(MOST_LINES));

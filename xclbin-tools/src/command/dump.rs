@@ -10,11 +10,12 @@ use xclbin_tools::{
         self, AiePartition, EmbeddedMetadata,
         embedded_metadata::{Argument, Kernel},
     },
+    verify,
 };
 
 use super::{
     exit::{Outcome, usage},
-    files, output,
+    files, kind, output,
 };
 
 /// Bytes of the start of a raw section that are shown.
@@ -40,7 +41,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let bytes = files::read(&options.input)?;
-    let axlf = files::about(&options.input, Axlf::parse(&bytes))?;
+    let axlf = kind::parse(&options.input, &bytes, verify::Kind::Xclbin, Axlf::parse)?;
     let kinds = options.sections.iter().map(|name| kind_in(&axlf, name)).collect::<anyhow::Result<Vec<_>>>()?;
     let mut dump = Map::from_iter([("version".to_owned(), output::JSON_VERSION.into())]);
     let mut outcome = Outcome::Done;

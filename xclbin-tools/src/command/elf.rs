@@ -1,14 +1,24 @@
 //! `xclbin elf`: the ELF files that hold instruction streams.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
+use serde::Serialize;
 use serde_json::{Value, json};
 use xclbin_tools::{
     Error,
     elf::{self, Config, Elf, Note, Partial, section_kind},
+    txn::Stream,
+    verify::Kind,
 };
 
-use super::{exit::Outcome, files, output};
+use super::{
+    exit::Outcome,
+    files, kind,
+    output::{self, Listed, word},
+};
 
 /// Build and read ELF files with instruction streams, as aiebu makes them
 #[derive(clap::Args)]
@@ -73,9 +83,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         }
         Action::Dump(dump) => {
             let bytes = files::read(&dump.input)?;
-            let elf = files::about(&dump.input, Elf::parse(&bytes))?;
+            let elf = kind::parse(&dump.input, &bytes, Kind::Elf, Elf::parse)?;
             if dump.json {
-                output::print_json(&to_json(&elf)?)?;
+                print_json(&elf)?;
             } else {
                 output::print(&to_text(&elf)?)?;
             }
@@ -109,7 +119,7 @@ fn from_config(path: &Path) -> anyhow::Result<Vec<u8>> {
     unreadable.map_or(Ok(built?), Err)
 }
 
-fn kind(elf: &Elf<'_>) -> &'static str {
+fn form(elf: &Elf<'_>) -> &'static str {
     if elf.is_full() { "full" } else { "partial" }
 }
 
@@ -144,7 +154,17 @@ fn row(cells: impl IntoIterator<Item = impl ToString>) -> Vec<String> {
 }
 
 fn to_text(elf: &Elf<'_>) -> anyhow::Result<String> {
-    let mut text = format!("{} file, ABI version {:#x}\n", kind(elf), elf.abi_version);
+    let mut text = tables(elf, output::table)?;
+    for (name, stream) in elf.streams() {
+        text.push_str(&format!("\n{}:\n{}", word(name), stream?.to_text()));
+    }
+    Ok(text)
+}
+
+/// Sections, symbols, notes and patches.
+pub(super) fn tables(elf: &Elf<'_>, table: fn(&[Vec<String>]) -> String) -> xclbin_tools::Result<String> {
+    let mut text = format!("{} file, ABI version {:#x}\n", form(elf), elf.abi_version);
+    let mut put = |title: &str, rows: &[Vec<String>]| text.push_str(&format!("\n{title}\n{}", table(rows)));
     let mut sections = vec![row(["section", "name", "kind", "offset", "size", "address", "link", "info"])];
     for (index, section) in elf.sections.iter().enumerate() {
         sections.push(vec![
@@ -158,7 +178,7 @@ fn to_text(elf: &Elf<'_>) -> anyhow::Result<String> {
             section.info.to_string(),
         ]);
     }
-    heading(&mut text, "Sections", &sections);
+    put("Sections", &sections);
     for section in &elf.sections {
         match section.kind {
             section_kind::SYMBOLS | section_kind::DYNAMIC_SYMBOLS => {
@@ -167,12 +187,12 @@ fn to_text(elf: &Elf<'_>) -> anyhow::Result<String> {
                     let (size, info) = (format!("{:#x}", symbol.size), format!("{:#x}", symbol.info));
                     rows.push(row([&index.to_string(), symbol.name, &size, &info, &symbol.section.to_string()]));
                 }
-                heading(&mut text, &format!("Symbols of {}", section.name), &rows);
+                put(&format!("Symbols of {}", word(section.name)), &rows);
             }
             section_kind::NOTE => {
                 let rows: Vec<_> =
                     elf.notes(section)?.iter().map(|note| row([note.name, &description(note)])).collect();
-                heading(&mut text, &format!("Notes of {}", section.name), &rows);
+                put(&format!("Notes of {}", word(section.name)), &rows);
             }
             _ => {}
         }
@@ -183,21 +203,66 @@ fn to_text(elf: &Elf<'_>) -> anyhow::Result<String> {
         let size = format!("{:#x}", symbol.size);
         patches.push(row([section.name, &offset, symbol.name, relocation.schema.name(), &addend, &size]));
     }
-    heading(&mut text, "Patches", &patches);
-    for (name, stream) in elf.streams() {
-        text.push_str(&format!("\n{name}:\n{}", stream?.to_text()));
-    }
+    put("Patches", &patches);
     Ok(text)
 }
 
-fn heading(text: &mut String, title: &str, rows: &[Vec<String>]) {
-    text.push_str(&format!("\n{title}\n{}", output::table(rows)));
+/// All that may be wrong is read before the first byte is written; then lists go out element by element.
+fn print_json(elf: &Elf<'_>) -> anyhow::Result<()> {
+    let sections = elf.sections.iter().enumerate().map(|(index, section)| Section::of(elf, index, section));
+    let patches = elf.patches()?;
+    let patch = |(section, symbol, relocation): &(elf::Section<'_>, elf::Symbol<'_>, elf::Relocation)| {
+        json!({
+            "section": section.name,
+            "offset": relocation.offset,
+            "name": symbol.name,
+            "schema": relocation.schema.name(),
+            "addend": relocation.addend,
+            "size": symbol.size,
+        })
+    };
+    output::print_json(&Document {
+        version: output::JSON_VERSION,
+        kind: form(elf),
+        abi_version: elf.abi_version,
+        sections: sections.collect::<anyhow::Result<_>>()?,
+        patches: Listed(|| patches.iter().map(patch)),
+        streams: elf.streams().map(|(name, stream)| Ok((name, stream?))).collect::<anyhow::Result<_>>()?,
+    })
 }
 
-fn to_json(elf: &Elf<'_>) -> anyhow::Result<Value> {
-    let mut sections = Vec::new();
-    for (index, section) in elf.sections.iter().enumerate() {
-        let mut value = json!({
+/// What `elf dump --json` prints.
+#[derive(Serialize)]
+struct Document<'a, P> {
+    version: u32,
+    kind: &'static str,
+    abi_version: u8,
+    sections: Vec<Section<'a>>,
+    patches: P,
+    streams: BTreeMap<&'a str, Stream<'a>>,
+}
+
+#[derive(Serialize)]
+struct Section<'a> {
+    #[serde(flatten)]
+    header: Value,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    symbols: Option<Vec<Symbol<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    notes: Option<Vec<Value>>,
+}
+
+#[derive(Serialize)]
+struct Symbol<'a> {
+    name: &'a str,
+    size: u32,
+    info: u8,
+    section: u16,
+}
+
+impl<'a> Section<'a> {
+    fn of(elf: &Elf<'a>, index: usize, section: &elf::Section<'a>) -> anyhow::Result<Section<'a>> {
+        let header = json!({
             "index": index,
             "name": section.name,
             "kind": section_kind_name(section.kind),
@@ -208,43 +273,17 @@ fn to_json(elf: &Elf<'_>) -> anyhow::Result<Value> {
             "link": section.link,
             "info": section.info,
         });
-        match section.kind {
-            section_kind::SYMBOLS | section_kind::DYNAMIC_SYMBOLS => {
-                let symbol = |symbol: elf::Symbol<'_>| {
-                    json!({
-                        "name": symbol.name, "size": symbol.size, "info": symbol.info, "section": symbol.section,
-                    })
-                };
-                value["symbols"] = elf.symbols(section)?.into_iter().map(symbol).collect();
-            }
-            section_kind::NOTE => {
-                let note = |note: Note<'_>| json!({ "kind": note.kind, "description": description(&note) });
-                value["notes"] = elf.notes(section)?.into_iter().map(note).collect();
-            }
-            _ => {}
-        }
-        sections.push(value);
+        let symbol = |symbol: elf::Symbol<'a>| Symbol {
+            name: symbol.name,
+            size: symbol.size,
+            info: symbol.info,
+            section: symbol.section,
+        };
+        let note = |note: Note<'_>| json!({ "kind": note.kind, "description": description(&note) });
+        let is_symbols = matches!(section.kind, section_kind::SYMBOLS | section_kind::DYNAMIC_SYMBOLS);
+        let symbols =
+            is_symbols.then(|| elf.symbols(section)).transpose()?.map(|all| all.into_iter().map(symbol).collect());
+        let notes = (section.kind == section_kind::NOTE).then(|| elf.notes(section)).transpose()?;
+        Ok(Section { header, symbols, notes: notes.map(|all| all.into_iter().map(note).collect()) })
     }
-    let patch = |(section, symbol, relocation): (elf::Section<'_>, elf::Symbol<'_>, elf::Relocation)| {
-        json!({
-            "section": section.name,
-            "offset": relocation.offset,
-            "name": symbol.name,
-            "schema": relocation.schema.name(),
-            "addend": relocation.addend,
-            "size": symbol.size,
-        })
-    };
-    let mut streams = serde_json::Map::new();
-    for (name, stream) in elf.streams() {
-        streams.insert(name.to_owned(), stream?.to_json());
-    }
-    Ok(json!({
-        "version": output::JSON_VERSION,
-        "kind": kind(elf),
-        "abi_version": elf.abi_version,
-        "sections": sections,
-        "patches": elf.patches()?.into_iter().map(patch).collect::<Vec<Value>>(),
-        "streams": streams,
-    }))
 }

@@ -1,6 +1,6 @@
 //! Errors become exit codes here and nowhere else: 0 done, 1 failed or a finding, 2 bad usage, 3 bad input file.
 
-use std::{io, process::ExitCode};
+use std::process::ExitCode;
 
 use super::output::note;
 
@@ -50,17 +50,11 @@ pub(crate) fn of(done: anyhow::Result<Outcome>) -> ExitCode {
     match done {
         Ok(Outcome::Done) => ExitCode::SUCCESS,
         Ok(Outcome::Found) => ExitCode::from(FAILED),
-        // The reader of our output has seen enough (`xclbin dump ... | head`).
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             note(format_args!("xclbin: error: {error:#}"));
             ExitCode::from(code(&error))
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 fn code(error: &anyhow::Error) -> u8 {

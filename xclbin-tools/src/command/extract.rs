@@ -12,12 +12,13 @@ use serde_json::json;
 use xclbin_tools::{
     axlf::{Axlf, Format, Kind, Section},
     section::{self, AiePartition, json::Tree},
+    verify,
 };
 
 use super::{
     dump::kind_in,
     exit::{Outcome, usage},
-    files, output,
+    files, kind, output,
 };
 
 /// Get sections or PDIs of a package as files
@@ -55,7 +56,7 @@ struct Part {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let bytes = files::read(&options.input)?;
-    let axlf = files::about(&options.input, Axlf::parse(&bytes))?;
+    let axlf = kind::parse(&options.input, &bytes, verify::Kind::Xclbin, Axlf::parse)?;
     let mut written = Vec::new();
     if let Some(folder) = &options.directory {
         fs::create_dir_all(folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;

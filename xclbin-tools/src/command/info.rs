@@ -14,9 +14,10 @@ use xclbin_tools::{
         embedded_metadata::{Argument, Kernel},
         mem_topology::Memory,
     },
+    verify,
 };
 
-use super::{dump, exit::Outcome, files, output};
+use super::{dump, exit::Outcome, files, kind, output};
 
 /// Show what a package holds: header, sections, kernels, partition, PDIs, memories
 ///
@@ -33,7 +34,7 @@ pub(crate) struct Options {
 
 pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let bytes = files::read(&options.input)?;
-    let axlf = files::about(&options.input, Axlf::parse(&bytes))?;
+    let axlf = kind::parse(&options.input, &bytes, verify::Kind::Xclbin, Axlf::parse)?;
     let contents = Contents::of(&axlf);
     if options.json {
         output::print_json(&to_json(&axlf, &contents, bytes.len()))?;

@@ -6,13 +6,14 @@ use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 use xclbin_tools::{
-    cdo::{self, Checksum},
+    cdo::{self, Cdo, Checksum},
     pdi::{self, ImageHeader, ImageHeaderTable, Partition, PartitionHeader, Pdi, Release},
+    verify::Kind,
 };
 
 use super::{
     exit::{Outcome, usage},
-    files, output,
+    files, kind, output,
 };
 
 /// Read and write PDIs: the images that configure the array
@@ -101,6 +102,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
 
 fn pack(options: &Pack) -> anyhow::Result<()> {
     let cdos = options.cdos.iter().map(|path| files::read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+    for (path, bytes) in options.cdos.iter().zip(&cdos) {
+        kind::parse(path, bytes, Kind::Cdo, Cdo::parse)?;
+    }
     let cdos: Vec<&[u8]> = cdos.iter().map(Vec::as_slice).collect();
     let release = if options.older { Release::Older } else { Release::Current };
     let made = pdi::build(
@@ -118,7 +122,7 @@ fn pack(options: &Pack) -> anyhow::Result<()> {
 
 fn unpack(options: &Unpack) -> anyhow::Result<()> {
     let bytes = files::read(&options.file)?;
-    let pdi = files::about(&options.file, Pdi::parse(&bytes))?;
+    let pdi = kind::parse(&options.file, &bytes, Kind::Pdi, Pdi::parse)?;
     if let Some(path) = &options.output {
         let [partition] = pdi.partitions.as_slice() else {
             let n = pdi.partitions.len();
@@ -211,7 +215,7 @@ fn text(pdi: &Pdi<'_>) -> String {
     };
     put("image header table".to_owned(), pdi.table.words(), ImageHeaderTable::FIELDS, pdi.table.checksum());
     for (index, header) in pdi.images.iter().enumerate() {
-        let title = format!("image {index}: {}", header.name());
+        let title = format!("image {index}: {}", output::word(&header.name()));
         put(title, header.words(), ImageHeader::FIELDS, header.checksum());
     }
     for (index, partition) in pdi.partitions.iter().enumerate() {

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
 use xclbin_tools::{
     array::Device,
     txn::{self, Edit, Place, Stream},
+    verify::Kind,
 };
 
 use super::{
-    exit::{Outcome, input, usage},
-    files, output,
+    exit::{Outcome, usage},
+    files, kind, output,
 };
 
 /// Read, write and change instruction streams (insts.bin)
@@ -128,9 +128,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         Action::Dump(dump) => {
             let bytes = files::read(&dump.input)?;
             let stream = parse(&dump.input, &bytes)?;
-            let json = || json!({ "version": output::JSON_VERSION, "stream": stream.to_json() });
-            let text = if dump.json { format!("{:#}\n", json()) } else { stream.to_text() };
-            files::write(&dump.output, text.as_bytes(), dump.force)?;
+            if dump.json {
+                write_json(dump, &Json { version: output::JSON_VERSION, stream })?;
+            } else {
+                files::write(&dump.output, stream.to_text().as_bytes(), dump.force)?;
+            }
         }
         Action::Asm(asm) => {
             let bytes = files::about(&asm.input, txn::assemble(&files::read_text(&asm.input)?))?;
@@ -151,12 +153,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(Outcome::Done)
 }
 
-fn parse<'b>(path: &Path, bytes: &'b [u8]) -> anyhow::Result<Stream<'b>> {
-    if bytes.starts_with(b"\x7fELF") {
-        let name = path.display();
-        return Err(input(format!("{name} is an ELF file, not an instruction stream: see `xclbin elf dump`")));
+/// The document of `--json`.
+#[derive(serde::Serialize)]
+struct Json<'b> {
+    version: u32,
+    stream: Stream<'b>,
+}
+
+fn write_json(dump: &Dump, json: &Json<'_>) -> anyhow::Result<()> {
+    if dump.output == Path::new("-") {
+        return output::print_json(json);
     }
-    files::about(path, Stream::parse(bytes))
+    let mut text = serde_json::to_string_pretty(json)?;
+    text.push('\n');
+    files::write(&dump.output, text.as_bytes(), dump.force)
+}
+
+fn parse<'b>(path: &Path, bytes: &'b [u8]) -> anyhow::Result<Stream<'b>> {
+    kind::parse(path, bytes, Kind::Stream, Stream::parse)
 }
 
 fn edits(patch: &Patch) -> Vec<Edit> {

@@ -1,6 +1,7 @@
 //! A stream as JSON.
 
 use crate::words::Words;
+use serde::{Serialize, Serializer, ser::SerializeMap};
 use serde_json::{Value, json};
 
 use super::{
@@ -9,24 +10,33 @@ use super::{
 };
 use crate::array::Address;
 
-impl Stream<'_> {
-    /// The stream as JSON: its header, and for each operation its index, its offset, its kind by the name that the text
-    /// form gives it, and its fields. Addresses are `{column, row, offset}`; padding is left out.
-    #[must_use]
-    pub fn to_json(&self) -> Value {
+/// Its header, and for each operation its index, its offset, its kind by the name that the text form gives it, and its
+/// fields. Addresses are `{column, row, offset}`; padding is left out.
+impl Serialize for Stream<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let header = self.header();
         let (major, minor) = header.version.numbers();
-        json!({
-            "header": {
-                "version": format!("{major}.{minor}"),
-                "generation": header.generation,
-                "rows": header.rows,
-                "columns": header.columns,
-                "memory_tile_rows": header.memory_tile_rows,
-            },
-            "size_bytes": self.bytes().len(),
-            "operations": self.operations().map(|placed| operation(&placed)).collect::<Vec<Value>>(),
-        })
+        let header = json!({
+            "version": format!("{major}.{minor}"),
+            "generation": header.generation,
+            "rows": header.rows,
+            "columns": header.columns,
+            "memory_tile_rows": header.memory_tile_rows,
+        });
+        let mut members = serializer.serialize_map(Some(3))?;
+        members.serialize_entry("header", &header)?;
+        members.serialize_entry("size_bytes", &self.bytes().len())?;
+        members.serialize_entry("operations", &Operations(self))?;
+        members.end()
+    }
+}
+
+/// One after another: as values all at once they take hundreds of times the stream's bytes.
+struct Operations<'s, 'a>(&'s Stream<'a>);
+
+impl Serialize for Operations<'_, '_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.operations().map(|placed| operation(&placed)))
     }
 }
 

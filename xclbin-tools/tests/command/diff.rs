@@ -49,6 +49,32 @@ fn one_changed_value_is_one_command() {
 }
 
 #[test]
+fn what_cannot_be_read_is_bad_input_and_elf_files_are_compared_by_meaning() {
+    let folder = folder();
+    let folder = folder.path();
+    let stream = include_str!("../fixtures/passthrough.txn.txt");
+    for (name, text) in
+        [("a", stream.to_owned()), ("b", stream.replacen("argument=1 offset=0x0", "argument=1 offset=0x40", 1))]
+    {
+        fs::write(folder.join("launch.txt"), text).expect("the folder can be written");
+        done(folder, &["txn", "asm", "launch.txt", "-o", &format!("{name}.bin")]);
+        done(folder, &["elf", "build", "--stream", &format!("{name}.bin"), "-o", &format!("{name}.elf")]);
+    }
+    let (code, json) = differences(folder, &["a.elf", "b.elf"]);
+    let part = json["parts"].as_array().expect("a list").iter().find(|part| part["part"] == ".ctrltext");
+    let differences = &part.expect("they differ")["differences"];
+    assert_eq!((code, differences.as_array().map(Vec::len)), (1, Some(1)), "{json}");
+    assert!(differences[0]["second"].as_str().expect("a text").contains("offset=0x40"), "{json}");
+    done(folder, &["diff", "a.elf", "a.elf"]);
+    for name in ["a.elf", "a.pdi", "a.cdo", "a.bin"] {
+        let bytes = fs::read(folder.join(name)).expect("a file");
+        fs::write(folder.join("cut"), &bytes[..bytes.len() / 2]).expect("the folder can be written");
+        fails(folder, &["diff", "cut", "cut"], 3, "cut: ");
+        fails(folder, &["diff", name, "cut"], 3, "cut: ");
+    }
+}
+
+#[test]
 fn files_of_two_kinds_are_refused() {
     let folder = folder();
     fails(folder.path(), &["diff", "a.cdo", "a.pdi"], 2, "name two of a kind");

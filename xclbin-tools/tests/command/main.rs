@@ -2,6 +2,7 @@
 
 mod diff;
 mod draw;
+mod hostile;
 mod inspect;
 mod package;
 mod pdi;

@@ -93,7 +93,7 @@ fn what_is_wrong_is_said() {
     fails(folder, &["cdo", "dump", "a.txt"], 3, "CDO, byte");
     fails(folder, &["cdo", "dump", "a.pdi", "--partition", "1"], 3, "partition 1");
     fails(folder, &["cdo", "dump", "a.pdi", "--pdi", "0"], 2, "--pdi is for an XCLBIN");
-    fails(folder, &["pdi", "unpack", "a.cdo"], 3, "magic");
+    fails(folder, &["pdi", "unpack", "a.cdo"], 3, "a.cdo is a CDO, not a PDI: see `xclbin cdo dump`");
     fails(folder, &["pdi", "pack", "-o", "x.pdi"], 2, "CDO");
     fails(folder, &["pdi", "unpack", "absent.pdi"], 3, "cannot read");
     let mut wrong = file(folder, "a.pdi");

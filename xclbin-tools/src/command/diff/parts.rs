@@ -1,19 +1,20 @@
 //! A file as the parts that are compared: sections, PDIs, streams, each with what it says.
 
-use std::{borrow::Cow, collections::BTreeMap};
+use std::{borrow::Cow, collections::BTreeMap, path::Path};
 
 use serde_json::{Value, json};
 use xclbin_tools::{
     Result,
     axlf::{Axlf, HEADER_BYTES, Kind as SectionKind},
     cdo::{self, Cdo},
+    elf::Elf,
     pdi::Pdi,
     section::AiePartition,
     txn::Stream,
     verify::Kind,
 };
 
-use super::super::{dump, exit::input, info, pdi::json as pdi_json};
+use super::super::{dump, elf::tables, files, info, kind, pdi::json as pdi_json};
 
 /// One part.
 pub(super) struct Part<'a> {
@@ -34,43 +35,48 @@ pub(super) enum Meaning {
     Unreadable(String),
 }
 
-impl Meaning {
-    /// Whether it can be read.
-    pub(super) fn readable(&self) -> &str {
-        match self {
-            Meaning::Unreadable(error) => error,
-            _ => "can be read",
-        }
-    }
-}
-
-/// What messages call a file of a kind.
-pub(super) fn name_of(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Xclbin => "a package",
-        Kind::Pdi => "a PDI",
-        Kind::Cdo => "a CDO",
-        Kind::Elf => "an ELF file",
-        Kind::Stream => "an instruction stream",
-    }
-}
-
 /// The kind of a file and its parts.
 ///
 /// # Errors
-/// A file of no known kind, a container that cannot be read.
-pub(super) fn of<'a>(bytes: &'a [u8], name: &str, meaning_alone: bool) -> anyhow::Result<(Kind, Vec<Part<'a>>)> {
-    let no_kind = || input(format!("{name} starts like no package, PDI, CDO, instruction stream or ELF file"));
-    let kind = Kind::of(bytes).ok_or_else(no_kind)?;
-    let lone = |name: &str, text: Result<String>| vec![part(name, text.map(Meaning::Text), Cow::Borrowed(bytes))];
+/// A file of no known kind, or one that cannot be read. Parts of a package that cannot be read are parts all the same.
+pub(super) fn of<'a>(bytes: &'a [u8], path: &Path, meaning_alone: bool) -> anyhow::Result<(Kind, Vec<Part<'a>>)> {
+    let kind = kind::of(path, bytes)?;
+    let lone = |name: &str, text: String| vec![part(name, Ok(Meaning::Text(text)), Cow::Borrowed(bytes))];
     let parts = match kind {
-        Kind::Xclbin => of_package(bytes, &Axlf::parse(bytes).map_err(|error| error.within(name))?, meaning_alone),
-        Kind::Pdi => of_pdi("", Cow::Borrowed(bytes)),
-        Kind::Cdo => lone("commands", Cdo::parse(bytes).map(|cdo| cdo::dump(&cdo))),
-        Kind::Stream => lone("operations", Stream::parse(bytes).map(|stream| stream.to_text())),
-        Kind::Elf => vec![part("file", Ok(Meaning::Bytes), Cow::Borrowed(bytes))],
+        Kind::Xclbin => of_package(bytes, &files::about(path, Axlf::parse(bytes))?, meaning_alone),
+        Kind::Pdi => {
+            files::about(path, Pdi::parse(bytes))?;
+            of_pdi("", Cow::Borrowed(bytes))
+        }
+        Kind::Cdo => lone("commands", cdo::dump(&files::about(path, Cdo::parse(bytes))?)),
+        Kind::Stream => lone("operations", files::about(path, Stream::parse(bytes))?.to_text()),
+        Kind::Elf => of_elf(&files::about(path, Elf::parse(bytes))?),
     };
     Ok((kind, parts))
+}
+
+/// The tables of the whole, then each section that holds a stream, a PDI or what no table shows.
+fn of_elf<'a>(elf: &Elf<'a>) -> Vec<Part<'a>> {
+    // Without padding, so that a longer name elsewhere makes no difference.
+    let table = |rows: &[Vec<String>]| rows.iter().map(|row| row.join(" ") + "\n").collect();
+    let mut parts = vec![part("tables", tables(elf, table).map(Meaning::Text), Cow::Borrowed(&[]))];
+    let mut seen: BTreeMap<&str, usize> = BTreeMap::new();
+    for section in &elf.sections {
+        let count = *seen.entry(section.name).and_modify(|count| *count += 1).or_insert(1);
+        let name = if count > 1 { format!("{}#{count}", section.name) } else { section.name.to_owned() };
+        if section.name.starts_with(".pdi") {
+            parts.extend(of_pdi(&format!("{name} "), Cow::Borrowed(section.data)));
+            continue;
+        }
+        let is_code = section.name.starts_with(".ctrltext") || section.name.starts_with(".preempt_");
+        let meaning = match Stream::parse(section.data) {
+            Ok(stream) if is_code => Ok(Meaning::Text(stream.to_text())),
+            Err(error) if is_code => Err(error),
+            _ => Ok(Meaning::Bytes),
+        };
+        parts.push(part(&name, meaning, Cow::Borrowed(section.data)));
+    }
+    parts
 }
 
 fn part<'a>(name: &str, meaning: Result<Meaning>, bytes: Cow<'a, [u8]>) -> Part<'a> {

@@ -6,14 +6,26 @@ use xclbin_tools::{
 };
 
 use super::{Links, mode};
-use crate::command::output::table;
+use crate::command::output::{table, word};
+
+/// Rows of one table; `--json` has all.
+const MOST_ROWS: usize = 1000;
+
+/// Items of a list in a cell.
+const MOST_ITEMS: usize = 16;
 
 /// Everything, a table per subject.
 pub(super) fn print(axlf: &Axlf<'_>, contents: &Contents<'_>) -> String {
     let mut text = header(axlf);
     let mut part = |title: &str, rows: &[Vec<String>]| {
         if rows.len() > 1 {
-            text.push_str(&format!("\n{title}\n{}", table(rows)));
+            // The heading is a row too.
+            let shown = rows.get(..=MOST_ROWS).unwrap_or(rows);
+            text.push_str(&format!("\n{title}\n{}", table(shown)));
+            if shown.len() < rows.len() {
+                let n_more = rows.len().saturating_sub(shown.len());
+                text.push_str(&format!("and {n_more} more: --json lists all\n"));
+            }
         }
     };
     part("Sections", &sections(axlf));
@@ -21,7 +33,7 @@ pub(super) fn print(axlf: &Axlf<'_>, contents: &Contents<'_>) -> String {
         let links = Links::of(contents);
         part("Kernels", &kernels(metadata, &links));
         for kernel in &metadata.kernels {
-            part(&format!("Arguments of {}", escaped(&kernel.name)), &arguments(kernel, &links));
+            part(&format!("Arguments of {}", word(&kernel.name)), &arguments(kernel, &links));
         }
     }
     if let Some(partition) = &contents.partition {
@@ -34,16 +46,10 @@ pub(super) fn print(axlf: &Axlf<'_>, contents: &Contents<'_>) -> String {
     text
 }
 
-/// Rows below their heading, what a file may hold to confuse a terminal escaped.
+/// Rows below their heading.
 fn headed(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     let heading = heading.iter().map(|cell| (*cell).to_owned()).collect();
-    let rows = rows.map(|row| row.iter().map(|cell| escaped(cell)).collect());
     std::iter::once(heading).chain(rows).collect()
-}
-
-fn escaped(cell: &str) -> String {
-    let one = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
-    cell.chars().map(one).collect()
 }
 
 fn header(axlf: &Axlf<'_>) -> String {
@@ -68,7 +74,7 @@ fn header(axlf: &Axlf<'_>) -> String {
         ("Signature", signature),
         ("Mirror", if axlf.mirror().is_some() { "present" } else { "none" }.to_owned()),
     ];
-    table(&rows.map(|(name, value)| vec![name.to_owned(), escaped(&value)]))
+    table(&rows.map(|(name, value)| vec![name.to_owned(), value]))
 }
 
 fn sections(axlf: &Axlf<'_>) -> Vec<Vec<String>> {
@@ -80,7 +86,13 @@ fn sections(axlf: &Axlf<'_>) -> Vec<Vec<String>> {
 }
 
 fn list<T: ToString>(items: impl IntoIterator<Item = T>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
+    let mut items = items.into_iter();
+    let mut shown: Vec<String> = items.by_ref().take(MOST_ITEMS).map(|item| item.to_string()).collect();
+    match items.count() {
+        0 => {}
+        n_more => shown.push(format!("and {n_more} more")),
+    }
+    shown.join(" ")
 }
 
 fn kernels(metadata: &EmbeddedMetadata, links: &Links) -> Vec<Vec<String>> {

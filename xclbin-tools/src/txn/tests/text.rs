@@ -116,7 +116,7 @@ fn what_contradicts_the_grammar_is_said_with_its_place() {
 #[test]
 fn json_has_the_fields() {
     let bytes = build(header(Version::V0_1), &every_op());
-    let json = Stream::parse(&bytes).unwrap().to_json();
+    let json = serde_json::to_value(Stream::parse(&bytes).unwrap()).unwrap();
     assert_eq!(json["header"]["generation"], 4);
     let operations = json["operations"].as_array().unwrap();
     assert_eq!(operations.len(), every_op().len());
