@@ -28,7 +28,7 @@ use crate::{bytes::Reader, error::Result};
 
 pub use assemble::assemble;
 pub use build::Builder;
-pub use command::{Command, name_of};
+pub use command::{Command, known, name_of};
 pub use dump::dump;
 pub use merge::merge;
 pub use stream::{Commands, Entry, Form};

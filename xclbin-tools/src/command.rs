@@ -25,9 +25,17 @@ use std::{ffi::OsString, path::Path, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+/// A paragraph is a line: clap breaks it where the terminal ends.
+const AFTER: &str = "\
+`-` in place of a file is standard input, or standard output.
+
+Exit codes: 0 done; 1 failed, or something was found: by `verify` an error, by `diff` a difference, by `info` and `dump` a section that cannot be read; 2 bad usage; 3 bad input file.
+
+A command line that starts with an option of xclbinutil is read as xclbinutil reads it, and so is each under the name xclbinutil: `xclbin --input a.xclbin --info`. `xclbin --info --help` lists those options.";
+
 /// Build, read, check and change packages for AMD's NPUs, without Xilinx tools
 #[derive(Parser)]
-#[command(name = "xclbin", version, max_term_width = 100)]
+#[command(name = "xclbin", version, max_term_width = 100, after_help = AFTER)]
 struct Args {
     #[command(subcommand)]
     command: Command,

@@ -92,11 +92,47 @@ impl Error {
 
     /// Parts that contradict each other.
     pub(crate) fn refused(what: &'static str, value: impl ToString, bound: impl Into<String>) -> Error {
-        Error::Refused { what, value: value.to_string(), bound: bound.into() }
+        Error::Refused { what, value: short(&value.to_string()), bound: bound.into() }
     }
 
     /// A value of JSON or XML.
     pub(crate) fn value(path: impl Into<String>, value: impl ToString, bound: impl Into<String>) -> Error {
-        Error::Value { path: path.into(), value: value.to_string(), bound: bound.into() }
+        Error::Value { path: path.into(), value: short(&value.to_string()), bound: bound.into() }
+    }
+}
+
+/// The begin of a word of a text, which may be all of a file. Errors escape it.
+pub(crate) fn begin(found: &str) -> String {
+    const SHOWN: usize = 60;
+    match found.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}...", found.get(..end).unwrap_or_default()),
+        None => found.to_owned(),
+    }
+}
+
+/// The begin of a value from a file, in one line: a file may hold very long ones, and escape sequences of terminals.
+fn short(value: &str) -> String {
+    const SHOWN: usize = 200;
+    let mut text = String::new();
+    for character in value.chars().take(SHOWN) {
+        if character.is_control() { text.extend(character.escape_default()) } else { text.push(character) }
+    }
+    if value.chars().nth(SHOWN).is_some() { text + "..." } else { text }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_one_short_line() {
+        let check = |value: &str, expected: &str| {
+            assert_eq!(Error::refused("name", value, "no").to_string(), format!("name {expected}: no"));
+            assert_eq!(Error::value("/a", value, "no").to_string(), format!("/a: {expected}: no"));
+        };
+        check("ä \"b\"", "ä \"b\"");
+        check("a\u{1b}[2J\n", "a\\u{1b}[2J\\n");
+        check(&"ä".repeat(200), &"ä".repeat(200));
+        check(&"ä".repeat(1_000_000), &format!("{}...", "ä".repeat(200)));
     }
 }

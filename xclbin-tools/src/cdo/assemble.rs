@@ -3,7 +3,7 @@
 use super::{
     VERSION_END, VERSION_MIN,
     build::Builder,
-    command::{Command, addresses_of_id, fields_of_id, id_of, is_typed, usage_of},
+    command::{Command, addresses_of_id, fields_of_id, id_of, is_typed, known, usage_of},
     scan::{Line, Token},
     stream::Form,
 };
@@ -141,12 +141,15 @@ impl Pending {
         let id = if is_raw {
             line.expect("the command's id")?.u16()?
         } else {
-            id_of(mnemonic).ok_or_else(|| name.error("no command has this name; `command ID` takes any id"))?
+            id_of(mnemonic).ok_or_else(|| {
+                let known = known().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+                name.error(format!("no command has this name: there are {known}; `command ID` takes any id"))
+            })?
         };
         let mut pending = Pending { id, form, is_raw, payload: Vec::new(), name };
         let addresses = if is_raw { &[][..] } else { addresses_of_id(id) };
         for is_wide in addresses {
-            let address = line.expect(usage_of(id))?.address(*is_wide)?;
+            let address = line.expect(&usage_of(id))?.address(*is_wide)?;
             let low = (address & u64::from(u32::MAX)) as u32;
             if *is_wide {
                 pending.payload.extend(((address >> 32) as u32).to_le_bytes());

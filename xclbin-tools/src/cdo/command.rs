@@ -204,22 +204,30 @@ pub(super) fn fields_of_id(id: u16) -> &'static [&'static str] {
     }
 }
 
-/// The operands of a command with a type, as its text has them.
-pub(super) fn usage_of(id: u16) -> &'static str {
+/// The general commands, in the order of their ids: name, and operands as the text form has them.
+pub fn known() -> impl Iterator<Item = (&'static str, &'static str)> {
+    NAMES.iter().zip(0x100..).map(|(name, id)| (*name, operands_of(id)))
+}
+
+/// The operands of a command, as its text has them.
+fn operands_of(id: u16) -> &'static str {
     match id {
-        MASK_POLL | MASK_POLL64 => {
-            "its operands are ADDRESS mask=M value=V timeout_us=T, and maybe flags=F and then error_code=E"
-        }
-        MASK_WRITE | MASK_WRITE64 => "its operands are ADDRESS mask=M value=V",
-        WRITE | WRITE64 => "its operands are ADDRESS value=V",
-        DELAY => "its operand is delay_us=T",
-        DMA_WRITE => "its operands are ADDRESS and words",
-        DMA_XFER => "its operands are ADDRESS (from) ADDRESS (to) words=N flags=F",
-        SET => "its operands are ADDRESS words=N value=V",
-        DMA_WRITE_KEYHOLE => "its operands are ADDRESS bytes=N (of the window) and words",
-        MARKER => "its operands are value=V and words of text",
-        _ => "its operands are words",
+        MASK_POLL | MASK_POLL64 => "ADDRESS mask=M value=V timeout_us=T [flags=F [error_code=E]]",
+        MASK_WRITE | MASK_WRITE64 => "ADDRESS mask=M value=V",
+        WRITE | WRITE64 => "ADDRESS value=V",
+        DELAY => "delay_us=T",
+        DMA_WRITE => "ADDRESS WORD...",
+        DMA_XFER => "FROM_ADDRESS TO_ADDRESS words=N flags=F",
+        SET => "ADDRESS words=N value=V",
+        DMA_WRITE_KEYHOLE => "ADDRESS bytes=N WORD...",
+        MARKER => "value=V WORD...",
+        _ => "WORD...",
     }
+}
+
+/// What an error says of a command with other operands.
+pub(super) fn usage_of(id: u16) -> String {
+    format!("its operands are {}", operands_of(id))
 }
 
 impl<'a> Command<'a> {

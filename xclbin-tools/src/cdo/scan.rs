@@ -1,6 +1,6 @@
 //! Lines of an assembler text, token by token, with their places.
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, begin};
 
 /// A word of the text.
 #[derive(Clone, Debug)]
@@ -66,7 +66,7 @@ impl Token {
 
     /// An error here.
     pub(super) fn error(&self, reason: impl Into<String>) -> Error {
-        Error::Text { line: self.line, column: self.column, found: self.text.clone(), reason: reason.into() }
+        Error::Text { line: self.line, column: self.column, found: begin(&self.text), reason: reason.into() }
     }
 
     /// A piece of this token, for its own errors.

@@ -16,7 +16,7 @@ use xclbin_tools::{
 
 use super::{
     exit::{Outcome, input, usage},
-    files,
+    files, kind,
     output::note,
 };
 
@@ -38,7 +38,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     insts: Option<PathBuf>,
     /// One tile alone, with a list of its locks, buffer descriptors and streams
-    #[arg(long, value_name = "COLUMN,ROW", value_parser = place)]
+    #[arg(long, value_name = "COLUMN,ROW", value_parser = place, allow_hyphen_values = true)]
     tile: Option<Place>,
     /// Where the picture goes; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
@@ -72,21 +72,15 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     if options.pdi != 0 && !matches!(kind, Some(Kind::Xclbin | Kind::Elf)) {
         return Err(usage("--pdi is for packages (.xclbin) and ELF files: others have one image"));
     }
-    let Drawn { title, n_columns, mut events } = match kind {
-        Some(Kind::Xclbin) => of_package(&bytes, options.pdi, &name)?,
-        Some(Kind::Pdi) => of_pdi(&bytes, None, name)?,
-        Some(Kind::Cdo) => Drawn { title: name, n_columns: None, events: events(&Cdo::parse(&bytes)?) },
-        Some(Kind::Elf) => of_elf(&bytes, options.pdi, name)?,
-        Some(Kind::Stream) => of_stream(&bytes, name)?,
-        _ => {
-            return Err(input(format!(
-                "{name}: neither a package nor a PDI, a CDO, an instruction stream or aiebu's ELF"
-            )));
-        }
-    };
+    if options.insts.is_some() && kind == Some(Kind::Stream) {
+        return Err(usage(format!("{name} is an instruction stream itself: --insts is for what it is launched on")));
+    }
+    let drawn = drawn(&bytes, kind::of(&options.file, &bytes)?, options.pdi, name);
+    let Drawn { title, n_columns, mut events } = named(&options.file, drawn)?;
     let insts = options.insts.as_deref().map(files::read).transpose()?;
-    if let Some(insts) = &insts {
-        events.extend(of_stream(insts, String::new())?.events);
+    if let (Some(path), Some(insts)) = (&options.insts, &insts) {
+        kind::expect(path, insts, Kind::Stream)?;
+        events.extend(named(path, of_stream(insts, String::new()))?.events);
     }
     let n_columns = n_columns.unwrap_or_else(|| width(&events));
     if let Some(place) = options.tile.filter(|place| place.column >= n_columns) {
@@ -106,6 +100,24 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
     let svg = Picture { title: &title, program: &program, tile: options.tile }.svg();
     files::write(&options.output, svg.as_bytes(), options.force)?;
     Ok(Outcome::Done)
+}
+
+fn drawn(bytes: &[u8], kind: Kind, pdi: usize, name: String) -> anyhow::Result<Drawn<'_>> {
+    match kind {
+        Kind::Xclbin => of_package(bytes, pdi, &name),
+        Kind::Pdi => of_pdi(bytes, None, name),
+        Kind::Cdo => Ok(Drawn { title: name, n_columns: None, events: events(&Cdo::parse(bytes)?) }),
+        Kind::Elf => of_elf(bytes, pdi, name),
+        Kind::Stream => of_stream(bytes, name),
+    }
+}
+
+/// An error of the library under the file's name; ours have it.
+fn named<T>(path: &Path, made: anyhow::Result<T>) -> anyhow::Result<T> {
+    made.map_err(|error| match error.is::<xclbin_tools::Error>() {
+        true => error.context(path.display().to_string()),
+        false => error,
+    })
 }
 
 fn name(path: &Path) -> String {

@@ -95,13 +95,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
 }
 
 fn from_stream(build: &Build) -> anyhow::Result<Vec<u8>> {
-    let read = |path: &Option<PathBuf>| path.as_deref().map(files::read).transpose();
-    let stream = read(&build.stream)?.unwrap_or_default();
-    let control_packets = read(&build.control_packets)?;
+    let stream_path = build.stream.as_deref().unwrap_or(Path::new(""));
+    let stream = files::read(stream_path)?;
+    kind::parse(stream_path, &stream, Kind::Stream, Stream::parse)?;
+    let control_packets = build.control_packets.as_deref().map(files::read).transpose()?;
+    if let (Some(path), Some(bytes)) = (&build.control_packets, &control_packets) {
+        kind::refuse_known(path, bytes, "control packets")?;
+    }
     let patch_info = build.patch_info.as_deref().map(files::read_text).transpose()?;
     let partial =
         Partial { stream: &stream, control_packets: control_packets.as_deref(), patch_info: patch_info.as_deref() };
-    Ok(elf::partial(&partial)?)
+    // Its stream is whole by now: what is left to refuse is about the patches, and where there are none, about it.
+    files::about(build.patch_info.as_deref().unwrap_or(stream_path), elf::partial(&partial))
 }
 
 fn from_config(path: &Path) -> anyhow::Result<Vec<u8>> {

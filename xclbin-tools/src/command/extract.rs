@@ -23,6 +23,9 @@ use super::{
 
 /// Get sections or PDIs of a package as files
 #[derive(clap::Args)]
+#[command(
+    override_usage = "xclbin extract [OPTIONS] <INPUT> <SECTION> --output <FILE>\n       xclbin extract [OPTIONS] <INPUT> --all --directory <DIR>"
+)]
 pub(crate) struct Options {
     /// The package (XCLBIN); `-` is standard input
     input: PathBuf,

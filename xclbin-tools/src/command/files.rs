@@ -8,6 +8,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use anyhow::Context;
@@ -21,12 +22,16 @@ const MAX_BYTES: u64 = 1 << 30;
 /// The bytes of a file; `-` is standard input.
 ///
 /// # Errors
-/// A file that cannot be read or is longer than 1 GiB.
+/// A file that cannot be read or is longer than 1 GiB; standard input, if it was read before.
 pub(crate) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let name = path.display();
     let unreadable = |error: io::Error| input(format!("cannot read {name}: {error}"));
     let mut bytes = Vec::new();
     if path == Path::new("-") {
+        static WAS_READ: AtomicBool = AtomicBool::new(false);
+        if WAS_READ.swap(true, Ordering::Relaxed) {
+            return Err(usage("standard input is named twice, and can be read once: name a file"));
+        }
         io::stdin().lock().take(MAX_BYTES.saturating_add(1)).read_to_end(&mut bytes).map_err(unreadable)?;
     } else {
         let file = File::open(path).map_err(unreadable)?;

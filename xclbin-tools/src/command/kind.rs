@@ -69,3 +69,14 @@ pub(super) fn of(path: &Path, bytes: &[u8]) -> anyhow::Result<Kind> {
         _ => input(format!("{name} starts like no package, PDI, CDO, instruction stream or ELF file")),
     })
 }
+
+/// Refuses files that have a kind of their own, where bytes of none are expected.
+///
+/// # Errors
+/// A package, PDI, CDO or ELF file. Streams start with too little to tell.
+pub(super) fn refuse_known(path: &Path, bytes: &[u8], expected: &str) -> anyhow::Result<()> {
+    match Kind::of(bytes).filter(|kind| *kind != Kind::Stream) {
+        Some(kind) => Err(input(format!("{} is {}, not {expected}", path.display(), name_of(kind)))),
+        None => Ok(()),
+    }
+}

@@ -49,16 +49,16 @@ struct Pack {
     #[arg(long)]
     force: bool,
     /// The image's name, at most 16 bytes
-    #[arg(long, value_name = "NAME", default_value = "aie_image")]
+    #[arg(long, value_name = "NAME", default_value = "aie_image", value_parser = image_name)]
     name: String,
     /// The image's id
-    #[arg(long, value_name = "ID", default_value = "0x1c000000", value_parser = number)]
+    #[arg(long, value_name = "ID", default_value = "0x1c000000", value_parser = number, allow_hyphen_values = true)]
     image_id: u32,
     /// The device's JTAG id
-    #[arg(long, value_name = "ID", default_value = "0x14ca8093", value_parser = number)]
+    #[arg(long, value_name = "ID", default_value = "0x14ca8093", value_parser = number, allow_hyphen_values = true)]
     id_code: u32,
     /// The second part of the device's id
-    #[arg(long, value_name = "ID", default_value = "1", value_parser = number)]
+    #[arg(long, value_name = "ID", default_value = "1", value_parser = number, allow_hyphen_values = true)]
     extended_id_code: u32,
     /// Write word 14 of the image header as bootgen did up to 2022.2: 0 instead of 0xffffffff
     #[arg(long)]
@@ -81,6 +81,11 @@ struct Unpack {
     /// Show the headers as JSON
     #[arg(long)]
     json: bool,
+}
+
+/// A name that fits the image header.
+fn image_name(text: &str) -> Result<String, String> {
+    (text.len() <= 16).then(|| text.to_owned()).ok_or_else(|| format!("{} bytes: at most 16 bytes fit", text.len()))
 }
 
 /// A number as 0x1f or 31.

@@ -1,6 +1,10 @@
 //! `xclbin txn`: instruction streams as text, and changed.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    num::IntErrorKind,
+    path::{Path, PathBuf},
+};
 
 use xclbin_tools::{
     array::Device,
@@ -43,24 +47,24 @@ struct Dump {
     force: bool,
 }
 
-/// Make a stream of its text form
-///
-/// A line an operation, as `xclbin txn dump` prints them:
-///
-///   stream version=0.1 generation=3 rows=6 columns=4 memory_tile_rows=1
-///   block_write tile(0,0)+0x1d000
-///       0x00000400 0x00000000 0x00000000 0x00000000 0x80000000 0x00000000 0x00000000 0x02000000
-///   patch tile(0,0)+0x1d004 argument=0 offset=0x0
-///   write tile(0,0)+0x1d204 value=0x80000000
-///   sync tile(0,0) direction=s2mm channel=0 columns=1 rows=1
-///
-/// Also mask_write, mask_poll, mask_poll_busy (value= mask=), noop, preempt (level=), load_pdi (id= size= address=),
-/// load_pm (id= operations=), create_scratchpad (usage= size= offset=), update_state (index= function= argument=),
-/// update_register (a register, and the same), update_scratch, timer (id=), merge_sync (tokens= columns=) and
-/// custom (code=, then words). `;` starts a comment. Generation 3 is npu1, 4 is npu2 and npu4. Arguments count from
-/// bo0, which is the kernel's argument 3.
+/// A paragraph is a line: clap breaks it where the terminal ends.
+const ASM: &str = "\
+Make a stream of its text form
+
+A line an operation, as `xclbin txn dump` prints them:
+
+  stream version=0.1 generation=3 rows=6 columns=4 memory_tile_rows=1
+  block_write tile(0,0)+0x1d000
+      0x00000400 0x00000000 0x00000000 0x00000000
+      0x80000000 0x00000000 0x00000000 0x02000000
+  patch tile(0,0)+0x1d004 argument=0 offset=0x0
+  write tile(0,0)+0x1d204 value=0x80000000
+  sync tile(0,0) direction=s2mm channel=0 columns=1 rows=1
+
+Also mask_write, mask_poll, mask_poll_busy (value= mask=), noop, preempt (level=), load_pdi (id= size= address=), load_pm (id= operations=), create_scratchpad (usage= size= offset=), update_state (index= function= argument=), update_register (a register, and the same), update_scratch, timer (id=), merge_sync (tokens= columns=) and custom (code=, then words). `;` starts a comment. Generation 3 is npu1, 4 is npu2 and npu4. Arguments count from bo0, which is the kernel's argument 3.";
+
 #[derive(clap::Args)]
-#[command(verbatim_doc_comment)]
+#[command(about = "Make a stream of its text form", long_about = ASM)]
 struct Asm {
     /// The text; `-` is standard input
     input: PathBuf,
@@ -140,6 +144,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<Outcome> {
         }
         Action::Patch(patch) => {
             let mut bytes = files::read(&patch.input)?;
+            let mut seen = BTreeSet::new();
+            if let Some((from, _)) = patch.argument.iter().find(|(from, _)| !seen.insert(from)) {
+                return Err(usage(format!("--argument {from}=... is given twice: an argument becomes one other")));
+            }
             let edits = edits(patch);
             if edits.is_empty() {
                 return Err(usage("no change is asked for: `xclbin txn patch --help` lists them"));
@@ -209,7 +217,10 @@ fn number<T: TryFrom<i128>>(text: &str) -> Result<T, String> {
         Some(digits) => u64::from_str_radix(digits, 16),
         None => digits.parse(),
     };
-    let value = value.map(i128::from).map_err(|_| format!("{text:?} is no number, decimal or 0x..."))?;
+    let value = value.map(i128::from).map_err(|error| match error.kind() {
+        IntErrorKind::PosOverflow => format!("{text} is too large: a number of at most 64 bits is expected"),
+        _ => format!("{text:?} is no number, decimal or 0x..."),
+    })?;
     let value = if is_negative { value.saturating_neg() } else { value };
     T::try_from(value).map_err(|_| format!("{text} is too large or too small"))
 }

@@ -113,7 +113,7 @@ pub fn add_kernels(package: &mut Axlf<'_>, kernels: &[Kernel]) -> Result<()> {
     let (mut metadata, mut wiring) = (parts::metadata(package)?, parts::wiring(package)?);
     let mut units = wiring.ips.ips.iter().map(|ip| ip.name.to_string()).collect();
     for kernel in kernels {
-        let within = |error: Error| error.within(format!("kernel {:?}", kernel.name));
+        let within = |error: Error| error.within(format!("kernel {}", shown(&kernel.name)));
         metadata.add(kernel.to_xml().map_err(within)?)?;
         wiring.add(kernel, &mut units).map_err(within)?;
     }

@@ -98,7 +98,7 @@ impl Kernel {
         if let Some(instances) = json.find("instances") {
             kernel.instances = instances.list()?.items().map(|item| required(&item, "name")).collect::<Result<_>>()?;
         }
-        kernel.properties().map_err(|error| error.within(format!("kernel {:?}", kernel.name)))?;
+        kernel.properties().map_err(|error| error.within(format!("kernel {}", shown(&kernel.name))))?;
         Ok(kernel)
     }
 

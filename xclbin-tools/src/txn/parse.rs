@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     array::Address,
-    error::{Error, Result},
+    error::{Error, Result, begin},
 };
 
 /// The bytes of a stream from its text form.
@@ -93,7 +93,7 @@ impl Token<'_> {
     }
 
     fn refused(&self, reason: String) -> Error {
-        Error::Text { line: self.line, column: self.column, found: self.text.to_owned(), reason }
+        Error::Text { line: self.line, column: self.column, found: begin(self.text), reason }
     }
 
     /// Its value as a number of type `T`.

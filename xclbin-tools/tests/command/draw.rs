@@ -82,7 +82,7 @@ fn wishes_that_make_no_sense_are_refused() {
     fails(folder, &["draw", "a.pdi", "--pdi", "1", "-o", "-"], 2, "--pdi is for packages");
     fails(folder, &["draw", "a.pdi", "--tile", "1,2", "-o", "-"], 2, "its last is 0");
     fails(folder, &["draw", "a.pdi", "--tile", "2", "-o", "-"], 2, "as 0,2");
-    fails(folder, &["draw", "a.txt", "-o", "-"], 3, "neither a package nor");
+    fails(folder, &["draw", "a.txt", "-o", "-"], 3, "starts like no package");
     fails(folder, &["draw", "a.pdi"], 2, "--output");
     done(folder, &["draw", "a.pdi", "-o", "a.svg"]);
     fails(folder, &["draw", "a.pdi", "-o", "a.svg"], 1, "--force");

@@ -174,6 +174,11 @@ fn files_of_another_kind_are_named() {
     fails(folder, &["pdi", "unpack", "a.xclbin"], 3, "a.xclbin is a package, not a PDI: see `xclbin info`");
     fails(folder, &["pdi", "pack", "a.elf", "-o", "x"], 3, "a.elf is an ELF file, not a CDO: see `xclbin elf dump`");
     fails(folder, &["elf", "dump", "a.cdo"], 3, "a.cdo is a CDO, not an ELF file: see `xclbin cdo dump`");
+    fails(folder, &["draw", "a.pdi", "--insts", "a.pdi", "-o", "x"], 3, "a.pdi is a PDI, not an instruction stream");
+    fails(folder, &["draw", "a.bin", "--insts", "a.bin", "-o", "x"], 2, "is an instruction stream itself");
+    fails(folder, &["elf", "build", "--stream", "a.cdo.txt", "-o", "x"], 3, "a.cdo.txt: ");
+    let packets = ["elf", "build", "--stream", "a.bin", "--control-packets", "a.xclbin", "-o", "x"];
+    fails(folder, &packets, 3, "a.xclbin is a package, not control packets");
     for args in
         [&["info", "empty"][..], &["txn", "dump", "empty"], &["cdo", "dump", "empty"], &["diff", "empty", "empty"]]
     {

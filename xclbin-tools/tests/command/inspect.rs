@@ -150,3 +150,23 @@ fn what_is_no_package_is_bad_input() {
         fails(folder, command, 3, "this is no XCLBIN");
     }
 }
+
+#[test]
+fn help_says_what_there_is() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let check = |args: &[&str], words: &[&str]| {
+        let text = String::from_utf8(done(folder.path(), args)).expect("text");
+        for word in words {
+            assert!(text.contains(word), "{args:?}: {word}: {text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= 120), "{args:?}: {text}");
+    };
+    check(&["--help"], &["Exit codes: 0 done", "`-` in place of a file", "xclbin --input a.xclbin --info"]);
+    check(
+        &["cdo", "asm", "--help"],
+        &["  write ADDRESS value=V\n", "  dma_write ADDRESS WORD...\n", "nop", ".padding"],
+    );
+    check(&["txn", "asm", "--help"], &["\n  sync tile(0,0) direction=s2mm", "merge_sync (tokens= columns=)"]);
+    check(&["extract", "--help"], &["--all --directory <DIR>"]);
+    check(&["--info", "--help"], &["--add-replace-section KIND:FORMAT:FILE"]);
+}

@@ -74,6 +74,8 @@ fn what_does_not_occur_is_refused() {
     check(&[], 2, "no change is asked for");
     check(&["--word", "4"], 2, "a place and a number with `=` between them");
     check(&["--offset", "1=x"], 2, "\"x\" is no number");
+    check(&["--offset", "1=99999999999999999999"], 2, "at most 64 bits");
+    check(&["--argument", "0=1", "--argument", "0=2"], 2, "given twice");
     check(&["--device", "npu9"], 2, "npu1, npu2, npu4, or the number of a generation");
     let run = run(folder.path(), &["txn", "asm", "launch.txt", "-o", "insts.bin"]);
     assert_eq!(run.code, 1, "{}", run.notes);

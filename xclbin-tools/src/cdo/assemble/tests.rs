@@ -64,7 +64,9 @@ fn errors_have_places() {
     check_error("write 1 2", (1, 9), "ADDRESS value=V");
     check_error("mask_write 1 value=2 mask=3", (1, 14), "mask=M value=V");
     check_error("write 1 value=2 value=2", (1, 17), "ADDRESS value=V");
-    check_error("nop value=2", (1, 5), "words");
+    check_error("nop value=2", (1, 5), "WORD...");
+    check_error("wrote", (1, 1), "mask_poll, mask_write, write, delay");
+    check_error(&"w".repeat(1_000_000), (1, 1), "no command has this name");
     check_error("write", (1, 6), "ADDRESS value=V");
     check_error("nop\nwrite 1 value=2\n 3", (2, 1), "ADDRESS value=V");
     check_error("write 1 value=0x", (1, 15), "32 bits");
