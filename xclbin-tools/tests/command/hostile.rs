@@ -186,7 +186,7 @@ fn files_of_another_kind_are_named() {
     }
 }
 
-/// As values a stream of NOOPs takes hundreds of times its bytes.
+/// As values a stream of no-operations takes hundreds of times its bytes.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_stream_becomes_json_in_little_memory() {
